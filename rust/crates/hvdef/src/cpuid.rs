@@ -1,0 +1,119 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Hypervisor CPUID leaves (TLFS, chapter "Feature and interface discovery"; HV#1).
+
+numbers! { u32;
+    HYPERV_CPUID_VENDOR_AND_MAX_FUNCTIONS = 0x4000_0000,
+    HYPERV_CPUID_INTERFACE = 0x4000_0001,
+    HYPERV_CPUID_VERSION = 0x4000_0002,
+    HYPERV_CPUID_FEATURES = 0x4000_0003,
+    HYPERV_CPUID_ENLIGHTMENT_INFO = 0x4000_0004,
+    HYPERV_CPUID_IMPLEMENT_LIMITS = 0x4000_0005,
+    HYPERV_CPUID_HARDWARE_FEATURES = 0x4000_0006,
+    HYPERV_CPUID_CPU_MANAGEMENT_FEATURES = 0x4000_0007,
+    HYPERV_CPUID_SVM_FEATURES = 0x4000_0008,
+    HYPERV_CPUID_SKIP_LEVEL_FEATURES = 0x4000_0009,
+    HYPERV_CPUID_NESTED_FEATURES = 0x4000_000a,
+    HYPERV_CPUID_IPT_FEATURES = 0x4000_000b,
+    HYPERV_CPUID_ISOLATION_CONFIG = 0x4000_000c,
+    HYPERV_CPUID_VIRT_STACK_VENDOR = 0x4000_0080,
+    HYPERV_CPUID_VIRT_STACK_INTERFACE = 0x4000_0081,
+    HYPERV_CPUID_VIRT_STACK_PROPERTIES = 0x4000_0082,
+}
+
+/// Leaves that belong to hypervisor and virtualization stack; the VMM cannot override them.
+pub const HYPERV_CPUID_RANGE: core::ops::RangeInclusive<u32> = 0x4000_0000..=0x4000_00ff;
+/// "Microsoft Hv" as EBX, ECX, EDX of leaf 0x40000000 (C-00B).
+pub const HYPERV_VENDOR_SIGNATURE: [u32; 3] = [0x7263_694d, 0x666f_736f, 0x7648_2074];
+/// "Hv#1" as EAX of leaf 0x40000001 (C-01).
+pub const HYPERV_INTERFACE_SIGNATURE: u32 = 0x3123_7648;
+
+bit_set! {
+    /// Leaf 0x40000003 ECX: power management and miscellaneous (rows C-3C).
+    pub struct HvFeaturesEcx: u32 {
+        HPET_NEEDED_FOR_C3 = 1 << 4,
+        INVARIANT_MPERF = 1 << 5,
+        SUPERVISOR_SHADOW_STACK = 1 << 6,
+        ARCHITECTURAL_PMU = 1 << 7,
+        EXCEPTION_TRAP_INTERCEPT = 1 << 8,
+        VP_DISPATCH_INTERRUPT_INJECTION = 1 << 9,
+        VP_GHCB_ROOT_MAPPING = 1 << 10,
+    }
+}
+
+bit_set! {
+    /// Leaf 0x40000003 EDX: miscellaneous features (rows C-3D).
+    pub struct HvFeaturesEdx: u32 {
+        MWAIT_AVAILABLE = 1 << 0,
+        GUEST_DEBUGGING_AVAILABLE = 1 << 1,
+        PERFORMANCE_MONITORS_AVAILABLE = 1 << 2,
+        CPU_DYNAMIC_PARTITIONING_AVAILABLE = 1 << 3,
+        XMM_REGISTERS_FOR_FAST_HYPERCALL_AVAILABLE = 1 << 4,
+        GUEST_IDLE_AVAILABLE = 1 << 5,
+        HYPERVISOR_SLEEP_STATE_SUPPORT_AVAILABLE = 1 << 6,
+        NUMA_DISTANCE_QUERY_AVAILABLE = 1 << 7,
+        FREQUENCY_REGS_AVAILABLE = 1 << 8,
+        SYNTHETIC_MACHINE_CHECK_AVAILABLE = 1 << 9,
+        GUEST_CRASH_REGS_AVAILABLE = 1 << 10,
+        DEBUG_REGS_AVAILABLE = 1 << 11,
+        NPIEP1_AVAILABLE = 1 << 12,
+        DISABLE_HYPERVISOR_AVAILABLE = 1 << 13,
+        EXTENDED_GVA_RANGES_FOR_FLUSH_VIRTUAL_ADDRESS_LIST_AVAILABLE = 1 << 14,
+        FAST_HYPERCALL_OUTPUT_AVAILABLE = 1 << 15,
+        SVM_FEATURES_AVAILABLE = 1 << 16,
+        SINT_POLLING_MODE_AVAILABLE = 1 << 17,
+        HYPERCALL_MSR_LOCK_AVAILABLE = 1 << 18,
+        DIRECT_SYNTHETIC_TIMERS = 1 << 19,
+        REGISTER_PAT_AVAILABLE = 1 << 20,
+        REGISTER_BNDCFGS_AVAILABLE = 1 << 21,
+        WATCHDOG_TIMER_AVAILABLE = 1 << 22,
+        SYNTHETIC_TIME_UNHALTED_TIMER_AVAILABLE = 1 << 23,
+        LBR_AVAILABLE = 1 << 26,
+    }
+}
+
+bit_set! {
+    /// Leaf 0x40000004 EAX: what the guest should use (rows C-4A).
+    pub struct HvRecommendations: u32 {
+        USE_HYPERCALL_FOR_ADDRESS_SPACE_SWITCH = 1 << 0,
+        USE_HYPERCALL_FOR_LOCAL_FLUSH = 1 << 1,
+        USE_HYPERCALL_FOR_REMOTE_FLUSH = 1 << 2,
+        USE_APIC_MSRS = 1 << 3,
+        USE_HV_REGISTER_FOR_RESET = 1 << 4,
+        USE_RELAXED_TIMING = 1 << 5,
+        USE_DMA_REMAPPING = 1 << 6,
+        USE_INTERRUPT_REMAPPING = 1 << 7,
+        USE_X2_APIC_MSRS = 1 << 8,
+        DEPRECATE_AUTO_EOI = 1 << 9,
+        USE_SYNTHETIC_CLUSTER_IPI = 1 << 10,
+        USE_EX_PROCESSOR_MASKS = 1 << 11,
+        NESTED = 1 << 12,
+        USE_INT_FOR_MBEC_SYSTEM_CALLS = 1 << 13,
+        USE_VMCS_ENLIGHTENMENTS = 1 << 14,
+        USE_SYNCED_TIMELINE = 1 << 15,
+        USE_DIRECT_LOCAL_FLUSH_ENTIRE = 1 << 17,
+        NO_NON_ARCHITECTURAL_CORE_SHARING = 1 << 18,
+        USE_MMIO_HYPERCALLS = 1 << 21,
+    }
+}
+
+/// Leaf 0x40000004 EBX: the guest never calls HvCallNotifyLongSpinWait (C-4B).
+pub const HV_SPIN_WAIT_NEVER: u32 = u32::MAX;
+
+bit_set! {
+    /// Leaf 0x40000006 EAX: hardware that the hypervisor uses (row C-6).
+    pub struct HvHardwareFeatures: u32 {
+        APIC_OVERLAY_ASSIST = 1 << 0,
+        MSR_BITMAPS = 1 << 1,
+        ARCHITECTURAL_PERFORMANCE_COUNTERS = 1 << 2,
+        SECOND_LEVEL_ADDRESS_TRANSLATION = 1 << 3,
+        DMA_REMAPPING = 1 << 4,
+        INTERRUPT_REMAPPING = 1 << 5,
+        MEMORY_PATROL_SCRUBBER = 1 << 6,
+        DMA_PROTECTION = 1 << 7,
+        HPET_REQUESTED = 1 << 8,
+        SYNTHETIC_TIMERS_VOLATILE = 1 << 9,
+        UNRESTRICTED_GUEST = 1 << 17,
+        HARDWARE_APIC_EMULATION = 1 << 23,
+    }
+}

@@ -1,0 +1,99 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Hypercall status codes (TLFS, appendix "Hypercall status codes").
+
+/// Status of a hypercall: the low 16 bits of its result value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct HvStatus(pub u16);
+
+impl HvStatus {
+    /// Whether the call succeeded.
+    #[inline]
+    pub const fn is_success(self) -> bool {
+        self.0 == 0
+    }
+}
+
+/// Result of what answers with a status.
+pub type HvResult<T> = Result<T, HvStatus>;
+
+macro_rules! statuses {
+    ($($name:ident = $value:literal,)*) => {
+        $(
+            #[doc = concat!("`", stringify!($name), "`.")]
+            pub const $name: HvStatus = HvStatus($value);
+        )*
+
+        impl HvStatus {
+            /// The specification's name of the code.
+            pub const fn name(self) -> Option<&'static str> {
+                match self.0 {
+                    $($value => Some(stringify!($name)),)*
+                    _ => None,
+                }
+            }
+        }
+    };
+}
+
+statuses! {
+    HV_STATUS_SUCCESS = 0x0000,
+    HV_STATUS_INVALID_HYPERCALL_CODE = 0x0002,
+    HV_STATUS_INVALID_HYPERCALL_INPUT = 0x0003,
+    HV_STATUS_INVALID_ALIGNMENT = 0x0004,
+    HV_STATUS_INVALID_PARAMETER = 0x0005,
+    HV_STATUS_ACCESS_DENIED = 0x0006,
+    HV_STATUS_INVALID_PARTITION_STATE = 0x0007,
+    HV_STATUS_OPERATION_DENIED = 0x0008,
+    HV_STATUS_UNKNOWN_PROPERTY = 0x0009,
+    HV_STATUS_PROPERTY_VALUE_OUT_OF_RANGE = 0x000a,
+    HV_STATUS_INSUFFICIENT_MEMORY = 0x000b,
+    HV_STATUS_PARTITION_TOO_DEEP = 0x000c,
+    HV_STATUS_INVALID_PARTITION_ID = 0x000d,
+    HV_STATUS_INVALID_VP_INDEX = 0x000e,
+    HV_STATUS_NOT_FOUND = 0x0010,
+    HV_STATUS_INVALID_PORT_ID = 0x0011,
+    HV_STATUS_INVALID_CONNECTION_ID = 0x0012,
+    HV_STATUS_INSUFFICIENT_BUFFERS = 0x0013,
+    HV_STATUS_NOT_ACKNOWLEDGED = 0x0014,
+    HV_STATUS_INVALID_VP_STATE = 0x0015,
+    HV_STATUS_ACKNOWLEDGED = 0x0016,
+    HV_STATUS_INVALID_SAVE_RESTORE_STATE = 0x0017,
+    HV_STATUS_INVALID_SYNIC_STATE = 0x0018,
+    HV_STATUS_OBJECT_IN_USE = 0x0019,
+    HV_STATUS_INVALID_PROXIMITY_DOMAIN_INFO = 0x001a,
+    HV_STATUS_NO_DATA = 0x001b,
+    HV_STATUS_INACTIVE = 0x001c,
+    HV_STATUS_NO_RESOURCES = 0x001d,
+    HV_STATUS_FEATURE_UNAVAILABLE = 0x001e,
+    HV_STATUS_PARTIAL_PACKET = 0x001f,
+    HV_STATUS_PROCESSOR_FEATURE_NOT_SUPPORTED = 0x0020,
+    HV_STATUS_PROCESSOR_CACHE_LINE_FLUSH_SIZE_INCOMPATIBLE = 0x0030,
+    HV_STATUS_INSUFFICIENT_BUFFER = 0x0033,
+    HV_STATUS_INCOMPATIBLE_PROCESSOR = 0x0037,
+    HV_STATUS_INSUFFICIENT_DEVICE_DOMAINS = 0x0038,
+    HV_STATUS_CPUID_FEATURE_VALIDATION_ERROR = 0x003c,
+    HV_STATUS_CPUID_XSAVE_FEATURE_VALIDATION_ERROR = 0x003d,
+    HV_STATUS_PROCESSOR_STARTUP_TIMEOUT = 0x003e,
+    HV_STATUS_SMX_ENABLED = 0x003f,
+    HV_STATUS_INVALID_LP_INDEX = 0x0041,
+    HV_STATUS_INVALID_REGISTER_VALUE = 0x0050,
+    HV_STATUS_INVALID_VTL_STATE = 0x0051,
+    HV_STATUS_NX_NOT_DETECTED = 0x0055,
+    HV_STATUS_INVALID_DEVICE_ID = 0x0057,
+    HV_STATUS_INVALID_DEVICE_STATE = 0x0058,
+    HV_STATUS_PENDING_PAGE_REQUESTS = 0x0059,
+    HV_STATUS_PAGE_REQUEST_INVALID = 0x0060,
+    HV_STATUS_KEY_ALREADY_EXISTS = 0x0065,
+    HV_STATUS_DEVICE_ALREADY_IN_DOMAIN = 0x0066,
+    HV_STATUS_INVALID_CPU_GROUP_ID = 0x006f,
+    HV_STATUS_INVALID_CPU_GROUP_STATE = 0x0070,
+    HV_STATUS_OPERATION_FAILED = 0x0071,
+    HV_STATUS_NOT_ALLOWED_WITH_NESTED_VIRT_ACTIVE = 0x0072,
+    HV_STATUS_INSUFFICIENT_ROOT_MEMORY = 0x0073,
+    HV_STATUS_EVENT_BUFFER_ALREADY_FREED = 0x0074,
+    HV_STATUS_TIME_OUT = 0x0078,
+    HV_STATUS_CALL_PENDING = 0x0079,
+    HV_STATUS_VTL_ALREADY_ENABLED = 0x0086,
+}

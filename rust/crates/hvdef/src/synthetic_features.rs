@@ -1,0 +1,51 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! `HV_PARTITION_SYNTHETIC_PROCESSOR_FEATURES`: the parts of the interface that a VMM asks for.
+
+bit_set! {
+    /// Synthetic features (property `HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES`).
+    pub struct HvSyntheticProcessorFeatures: u64 {
+        HYPERVISOR_PRESENT = 1 << 0,
+        HV1 = 1 << 1,
+        ACCESS_VP_RUN_TIME_REG = 1 << 2,
+        ACCESS_PARTITION_REFERENCE_COUNTER = 1 << 3,
+        ACCESS_SYNIC_REGS = 1 << 4,
+        ACCESS_SYNTHETIC_TIMER_REGS = 1 << 5,
+        ACCESS_INTR_CTRL_REGS = 1 << 6,
+        ACCESS_HYPERCALL_REGS = 1 << 7,
+        ACCESS_VP_INDEX = 1 << 8,
+        ACCESS_PARTITION_REFERENCE_TSC = 1 << 9,
+        ACCESS_GUEST_IDLE_REG = 1 << 10,
+        ACCESS_FREQUENCY_REGS = 1 << 11,
+        ENABLE_EXTENDED_GVA_RANGES_FOR_FLUSH_VIRTUAL_ADDRESS_LIST = 1 << 15,
+        ACCESS_VSM = 1 << 16,
+        FAST_HYPERCALL_OUTPUT = 1 << 18,
+        START_VIRTUAL_PROCESSOR = 1 << 20,
+        DIRECT_SYNTHETIC_TIMERS = 1 << 22,
+        EXTENDED_PROCESSOR_MASKS = 1 << 24,
+        TB_FLUSH_HYPERCALLS = 1 << 25,
+        SYNTHETIC_CLUSTER_IPI = 1 << 26,
+        NOTIFY_LONG_SPIN_WAIT = 1 << 27,
+        QUERY_NUMA_DISTANCE = 1 << 28,
+        SIGNAL_EVENTS = 1 << 29,
+        RETARGET_DEVICE_INTERRUPT = 1 << 30,
+        RESTORE_TIME = 1 << 31,
+        ENLIGHTENED_VMCS = 1 << 32,
+        NESTED_DEBUG_CTL = 1 << 33,
+        SYNTHETIC_TIME_UNHALTED_TIMER = 1 << 34,
+        IDLE_SPEC_CTRL = 1 << 35,
+        WAKE_VPS = 1 << 37,
+        ACCESS_VP_REGS = 1 << 38,
+        MANAGEMENT_VTL_SYNIC_SUPPORT = 1 << 40,
+        PROXY_INTERRUPT_DOORBELL_SUPPORT = 1 << 41,
+        MMIO_HYPERCALLS = 1 << 43,
+        MAP_PARTITION_EVENT_LOG_BUFFER = 1 << 45,
+        LOWER_VTL_GUEST_REQUEST_SUPPORT = 1 << 46,
+        PROXY_INTERRUPT_REDIRECT_SUPPORT = 1 << 47,
+        INSTALL_INTERCEPT = 1 << 48,
+        PIN_GPA_PAGE_RANGE_SUPPORT = 1 << 50,
+        HEAT_HINT_BENEFICIAL_SUPPORT = 1 << 51,
+        RING_BUFFER_MESSAGE_PORT_SUPPORT = 1 << 52,
+        FLUSH_GUEST_PHYSICAL_ADDRESS_SPACE = 1 << 53,
+    }
+}
