@@ -260,7 +260,14 @@ mod tests {
         assert_eq!(i.rep_start(), 0xfff);
         let known = 0xffff | 1 << 16 | 0x3ff << 17 | 1 << 31 | 0xfff << 32 | 0xfff << 48;
         assert_eq!(!known, HvHypercallInput::RESERVED);
-        assert_eq!(HvHypercallInput(3).with_rep_count(5).with_rep_start(2).with_fast().0, 0x0002_0005_0001_0003);
+        assert_eq!(
+            HvHypercallInput(3)
+                .with_rep_count(5)
+                .with_rep_start(2)
+                .with_fast()
+                .0,
+            0x0002_0005_0001_0003
+        );
         assert_eq!(HvHypercallResult::rep(HvStatus(5), 7).0, 0x7_0000_0005);
     }
 

@@ -364,7 +364,10 @@ mod tests {
         b[24] = 1;
         b[28 + 24..28 + 28].copy_from_slice(&0x1234_5678u32.to_le_bytes());
         let p = HvRegisterX64CpuidResultParameters::read(&b[16..]).unwrap();
-        assert_eq!((p.input_eax, p.subleaf_specific, p.edx), (1, 1, 0x1234_5678));
+        assert_eq!(
+            (p.input_eax, p.subleaf_specific, p.edx),
+            (1, 1, 0x1234_5678)
+        );
     }
 
     #[test]

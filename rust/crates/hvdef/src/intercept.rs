@@ -323,9 +323,18 @@ mod tests {
         assert_eq!(offset_of!(HvX64IoPortInterceptMessage, rax), 48);
         assert_eq!(offset_of!(HvX64IoPortInterceptMessage, ds_segment), 72);
         assert_eq!(offset_of!(HvX64IoPortInterceptMessage, rdi), 120);
-        assert_eq!(offset_of!(HvX64MemoryInterceptMessage, memory_access_info), 45);
-        assert_eq!(offset_of!(HvX64MemoryInterceptMessage, guest_physical_address), 56);
-        assert_eq!(offset_of!(HvX64ExceptionInterceptMessage, gp_registers), 112);
+        assert_eq!(
+            offset_of!(HvX64MemoryInterceptMessage, memory_access_info),
+            45
+        );
+        assert_eq!(
+            offset_of!(HvX64MemoryInterceptMessage, guest_physical_address),
+            56
+        );
+        assert_eq!(
+            offset_of!(HvX64ExceptionInterceptMessage, gp_registers),
+            112
+        );
     }
 
     #[test]

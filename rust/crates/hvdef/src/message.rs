@@ -72,11 +72,19 @@ wire_struct! {
 impl HvMessage {
     /// Puts a message of the hypervisor into `bytes`, which hold at least [`HV_MESSAGE_SIZE`]; `None` if not, or if
     /// the payload is too long. The rest of the message is left as it was.
-    pub fn write_intercept<T: Wire>(bytes: &mut [u8], message_type: u32, payload: &T) -> Option<()> {
+    pub fn write_intercept<T: Wire>(
+        bytes: &mut [u8],
+        message_type: u32,
+        payload: &T,
+    ) -> Option<()> {
         if T::SIZE > HV_MESSAGE_PAYLOAD_BYTE_COUNT || bytes.len() < HV_MESSAGE_SIZE {
             return None;
         }
-        let header = HvMessageHeader { message_type, payload_size: T::SIZE as u8, ..Wire::ZERO };
+        let header = HvMessageHeader {
+            message_type,
+            payload_size: T::SIZE as u8,
+            ..Wire::ZERO
+        };
         header.write(bytes)?;
         payload.write(bytes.get_mut(HvMessageHeader::SIZE..)?)
     }
@@ -104,7 +112,10 @@ mod tests {
     #[test]
     fn intercept_message() {
         let mut b = [0xaau8; 256];
-        let payload = HvX64ApicEoiMessage { vp_index: 1, interrupt_vector: 0x31 };
+        let payload = HvX64ApicEoiMessage {
+            vp_index: 1,
+            interrupt_vector: 0x31,
+        };
         HvMessage::write_intercept(&mut b, HVMSG_X64_APIC_EOI, &payload).unwrap();
         assert_eq!(b[..8], [4, 0, 1, 0x80, 8, 0, 0, 0]);
         assert_eq!(b[16..24], [1, 0, 0, 0, 0x31, 0, 0, 0]);

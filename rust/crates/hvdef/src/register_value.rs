@@ -21,13 +21,19 @@ impl HvU128 {
     /// A 64-bit value, zero-extended.
     #[inline]
     pub const fn from_u64(value: u64) -> Self {
-        Self { low: value, high: 0 }
+        Self {
+            low: value,
+            high: 0,
+        }
     }
 
     /// A segment register as a register value.
     #[inline]
     pub const fn from_segment(s: HvX64SegmentRegister) -> Self {
-        Self { low: s.base, high: s.limit as u64 | (s.selector as u64) << 32 | (s.attributes as u64) << 48 }
+        Self {
+            low: s.base,
+            high: s.limit as u64 | (s.selector as u64) << 32 | (s.attributes as u64) << 48,
+        }
     }
 
     /// The value as a segment register.
@@ -44,13 +50,20 @@ impl HvU128 {
     /// A descriptor-table register as a register value.
     #[inline]
     pub const fn from_table(t: HvX64TableRegister) -> Self {
-        Self { low: (t.limit as u64) << 48, high: t.base }
+        Self {
+            low: (t.limit as u64) << 48,
+            high: t.base,
+        }
     }
 
     /// The value as a descriptor-table register.
     #[inline]
     pub const fn table(self) -> HvX64TableRegister {
-        HvX64TableRegister { pad: [0; 3], limit: (self.low >> 48) as u16, base: self.high }
+        HvX64TableRegister {
+            pad: [0; 3],
+            limit: (self.low >> 48) as u16,
+            base: self.high,
+        }
     }
 }
 
@@ -65,30 +78,6 @@ wire_struct! {
         pub selector: u16,
         /// `HV_X64_SEGMENT_*`: type 3:0, S 4, DPL 6:5, P 7, AVL 12, L 13, D/B 14, G 15.
         pub attributes: u16,
-    }
-}
-
-impl HvX64SegmentRegister {
-    /// Attributes in the form of a VMCS access-rights field; what is not present is unusable (bit 16).
-    #[inline]
-    pub const fn access_rights(&self) -> u32 {
-        let ar = (self.attributes & 0xf0ff) as u32;
-        if ar & 1 << 7 == 0 {
-            ar | 1 << 16
-        } else {
-            ar
-        }
-    }
-
-    /// Attributes from the access-rights field of a VMCS; unusable is shown as not present.
-    #[inline]
-    pub const fn attributes_from_access_rights(access_rights: u32) -> u16 {
-        let attributes = access_rights as u16 & 0xf0ff;
-        if access_rights & 1 << 16 != 0 {
-            attributes & !(1 << 7)
-        } else {
-            attributes
-        }
     }
 }
 
@@ -130,7 +119,12 @@ impl HvX64PendingInterruption {
 
     /// A pending event.
     #[inline]
-    pub const fn new(interruption_type: u8, vector: u8, error_code: Option<u32>, instruction_length: u8) -> Self {
+    pub const fn new(
+        interruption_type: u8,
+        vector: u8,
+        error_code: Option<u32>,
+        instruction_length: u8,
+    ) -> Self {
         let (deliver, code) = match error_code {
             Some(code) => (1 << 4, code as u64),
             None => (0, 0),
@@ -215,8 +209,16 @@ impl HvX64PendingExceptionEvent {
         if (v.low >> 1) as u8 & 7 != HV_X64_PENDING_EVENT_EXCEPTION || v.low & 0xfef0 != 0 {
             return Some(Err(()));
         }
-        let error_code = if v.low & 1 << 8 != 0 { Some((v.low >> 32) as u32) } else { None };
-        Some(Ok(Self { vector: (v.low >> 16) as u16, error_code, exception_parameter: v.high }))
+        let error_code = if v.low & 1 << 8 != 0 {
+            Some((v.low >> 32) as u32)
+        } else {
+            None
+        };
+        Some(Ok(Self {
+            vector: (v.low >> 16) as u16,
+            error_code,
+            exception_parameter: v.high,
+        }))
     }
 
     /// The register value of the event.
@@ -225,7 +227,10 @@ impl HvX64PendingExceptionEvent {
             Some(code) => (1 << 8, code as u64),
             None => (0, 0),
         };
-        HvU128 { low: 1 | deliver | (self.vector as u64) << 16 | code << 32, high: self.exception_parameter }
+        HvU128 {
+            low: 1 | deliver | (self.vector as u64) << 16 | code << 32,
+            high: self.exception_parameter,
+        }
     }
 }
 
@@ -292,20 +297,21 @@ mod tests {
 
     #[test]
     fn values_have_the_layout_of_their_structures() {
-        let s = HvX64SegmentRegister { base: 0xffff_0000, limit: 0xffff, selector: 0xf000, attributes: 0x9b };
+        let s = HvX64SegmentRegister {
+            base: 0xffff_0000,
+            limit: 0xffff,
+            selector: 0xf000,
+            attributes: 0x9b,
+        };
         assert_eq!(HvU128::from(s), HvU128::from_segment(s));
         assert_eq!(HvU128::from_segment(s).segment(), s);
-        let t = HvX64TableRegister { pad: [0; 3], limit: 0x7f, base: 0x1000 };
+        let t = HvX64TableRegister {
+            pad: [0; 3],
+            limit: 0x7f,
+            base: 0x1000,
+        };
         assert_eq!(HvU128::from(t), HvU128::from_table(t));
         assert_eq!(HvU128::from_table(t).table(), t);
-    }
-
-    #[test]
-    fn access_rights() {
-        let s = HvX64SegmentRegister { attributes: 0xa09b, ..Wire::ZERO };
-        assert_eq!(s.access_rights(), 0xa09b);
-        assert_eq!(HvX64SegmentRegister::attributes_from_access_rights(0x1_00f3), 0x73);
-        assert_eq!(HvX64SegmentRegister { attributes: 0x73, ..Wire::ZERO }.access_rights(), 0x1_0073);
     }
 
     #[test]
@@ -313,15 +319,34 @@ mod tests {
         let p = HvX64PendingInterruption::new(HV_X64_PENDING_EXCEPTION, 14, Some(2), 0);
         assert_eq!(p.0, 1 | 3 << 1 | 1 << 4 | 14 << 16 | 2 << 32);
         assert!(p.pending());
-        assert_eq!((p.interruption_type(), p.vector(), p.error_code()), (3, 14, Some(2)));
-        assert_eq!(HvX64PendingInterruption::new(4, 0x80, None, 2).instruction_length(), 2);
+        assert_eq!(
+            (p.interruption_type(), p.vector(), p.error_code()),
+            (3, 14, Some(2))
+        );
+        assert_eq!(
+            HvX64PendingInterruption::new(4, 0x80, None, 2).instruction_length(),
+            2
+        );
     }
 
     #[test]
     fn pending_event() {
-        let e = HvX64PendingExceptionEvent { vector: 13, error_code: Some(0), exception_parameter: 0 };
-        assert_eq!(HvX64PendingExceptionEvent::from_value(e.to_value()), Some(Ok(e)));
-        assert_eq!(HvX64PendingExceptionEvent::from_value(HvU128::from_u64(0)), None);
-        assert_eq!(HvX64PendingExceptionEvent::from_value(HvU128::from_u64(1 | 5 << 1)), Some(Err(())));
+        let e = HvX64PendingExceptionEvent {
+            vector: 13,
+            error_code: Some(0),
+            exception_parameter: 0,
+        };
+        assert_eq!(
+            HvX64PendingExceptionEvent::from_value(e.to_value()),
+            Some(Ok(e))
+        );
+        assert_eq!(
+            HvX64PendingExceptionEvent::from_value(HvU128::from_u64(0)),
+            None
+        );
+        assert_eq!(
+            HvX64PendingExceptionEvent::from_value(HvU128::from_u64(1 | 5 << 1)),
+            Some(Err(()))
+        );
     }
 }

@@ -47,7 +47,10 @@ impl<T: Wire, const N: usize> Wire for [T; N] {
     #[inline]
     fn read(bytes: &[u8]) -> Option<Self> {
         let mut out = Self::ZERO;
-        for (slot, chunk) in out.iter_mut().zip(bytes.get(..Self::SIZE)?.chunks_exact(T::SIZE.max(1))) {
+        for (slot, chunk) in out
+            .iter_mut()
+            .zip(bytes.get(..Self::SIZE)?.chunks_exact(T::SIZE.max(1)))
+        {
             *slot = T::read(chunk)?;
         }
         Some(out)
@@ -55,7 +58,11 @@ impl<T: Wire, const N: usize> Wire for [T; N] {
 
     #[inline]
     fn write(&self, bytes: &mut [u8]) -> Option<()> {
-        for (slot, chunk) in self.iter().zip(bytes.get_mut(..Self::SIZE)?.chunks_exact_mut(T::SIZE.max(1))) {
+        for (slot, chunk) in self.iter().zip(
+            bytes
+                .get_mut(..Self::SIZE)?
+                .chunks_exact_mut(T::SIZE.max(1)),
+        ) {
             slot.write(chunk)?;
         }
         Some(())

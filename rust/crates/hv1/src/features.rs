@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! What a partition is granted.
+//!
+//! CPUID leaves, privileges and MSR access are all derived from [`PartitionFeatures`], so a bit that is shown is a
+//! bit that works (C-R5).
+
+use hvdef::{
+    HvFeaturesEdx, HvHardwareFeatures, HvPartitionPrivilege, HvRecommendations,
+    HvSyntheticProcessorFeatures,
+};
+
+/// What the machine and the VMM set.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionLimits {
+    /// VPs that the partition can have.
+    pub max_vps: u32,
+    /// Bits of a guest-physical address.
+    pub physical_address_bits: u8,
+    /// Hz of the guest's TSC.
+    pub tsc_hz: u64,
+    /// Hz of the local APIC timer before its divider.
+    pub apic_hz: u64,
+    /// The TSC runs at that rate for ever and is the same on all CPUs (F-TM10, F-TM12).
+    pub tsc_reliable: bool,
+    /// Hardware that is used for the partition.
+    pub hardware: HvHardwareFeatures,
+}
+
+/// Version shown in leaf 0x40000002.
+#[derive(Clone, Copy, Debug)]
+pub struct HypervisorVersion {
+    /// Major version.
+    pub major: u16,
+    /// Minor version.
+    pub minor: u16,
+    /// Build.
+    pub build: u32,
+}
+
+impl HypervisorVersion {
+    /// Guests choose work-arounds by this, so it is that of a hypervisor with which they were tested: the one of
+    /// Windows Server 2022.
+    pub const COMPATIBLE: Self = Self {
+        major: 10,
+        minor: 0,
+        build: 20348,
+    };
+}
+
+/// Features of one partition, fixed when it is initialized.
+#[derive(Clone, Copy, Debug)]
+pub struct PartitionFeatures {
+    /// Synthetic features granted.
+    pub synthetic: HvSyntheticProcessorFeatures,
+    /// Privileges granted: leaf 0x40000003 EAX and EBX, and what MSRs and hypercalls check.
+    pub privileges: HvPartitionPrivilege,
+    /// Leaf 0x40000003 EDX.
+    pub edx: HvFeaturesEdx,
+    /// Leaf 0x40000004 EAX.
+    pub recommendations: HvRecommendations,
+    /// Leaf 0x40000002.
+    pub version: HypervisorVersion,
+    /// What the machine and the VMM set.
+    pub limits: PartitionLimits,
+}
+
+type Synthetic = HvSyntheticProcessorFeatures;
+type Privilege = HvPartitionPrivilege;
+
+/// Synthetic features that exist here; whatever else a VMM asks for is not granted and not shown.
+pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRESENT
+    .union(Synthetic::HV1)
+    .union(Synthetic::ACCESS_VP_RUN_TIME_REG)
+    .union(Synthetic::ACCESS_PARTITION_REFERENCE_COUNTER)
+    .union(Synthetic::ACCESS_HYPERCALL_REGS)
+    .union(Synthetic::ACCESS_VP_INDEX)
+    .union(Synthetic::ACCESS_PARTITION_REFERENCE_TSC)
+    .union(Synthetic::ACCESS_FREQUENCY_REGS)
+    .union(Synthetic::NOTIFY_LONG_SPIN_WAIT);
+
+/// Which privilege each synthetic feature brings.
+const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 6] = [
+    (
+        Synthetic::ACCESS_VP_RUN_TIME_REG,
+        Privilege::ACCESS_VP_RUN_TIME_REG,
+    ),
+    (
+        Synthetic::ACCESS_PARTITION_REFERENCE_COUNTER,
+        Privilege::ACCESS_PARTITION_REFERENCE_COUNTER,
+    ),
+    (
+        Synthetic::ACCESS_HYPERCALL_REGS,
+        Privilege::ACCESS_HYPERCALL_MSRS,
+    ),
+    (Synthetic::ACCESS_VP_INDEX, Privilege::ACCESS_VP_INDEX),
+    (
+        Synthetic::ACCESS_PARTITION_REFERENCE_TSC,
+        Privilege::ACCESS_PARTITION_REFERENCE_TSC,
+    ),
+    (
+        Synthetic::ACCESS_FREQUENCY_REGS,
+        Privilege::ACCESS_FREQUENCY_REGS,
+    ),
+];
+
+impl PartitionFeatures {
+    /// What a partition gets that asks for `requested` (property `HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES`).
+    pub const fn new(requested: HvSyntheticProcessorFeatures, limits: PartitionLimits) -> Self {
+        let mut synthetic = requested.intersection(IMPLEMENTED);
+        if !synthetic.contains(Synthetic::HYPERVISOR_PRESENT.union(Synthetic::HV1)) {
+            // Without the interface there is nothing that its parts could be parts of.
+            synthetic = synthetic.intersection(Synthetic::HYPERVISOR_PRESENT);
+        } else {
+            // HV#1 demands these two of everyone (C-3A5, C-3A6).
+            synthetic = synthetic
+                .union(Synthetic::ACCESS_HYPERCALL_REGS)
+                .union(Synthetic::ACCESS_VP_INDEX);
+        }
+
+        let mut privileges = Privilege::empty();
+        let mut i = 0;
+        while i < PRIVILEGES.len() {
+            if synthetic.contains(PRIVILEGES[i].0) {
+                privileges = privileges.union(PRIVILEGES[i].1);
+            }
+            i += 1;
+        }
+        let hv1 = synthetic.contains(Synthetic::HV1);
+        Self {
+            synthetic,
+            privileges,
+            edx: HvFeaturesEdx::FREQUENCY_REGS_AVAILABLE
+                .when(privileges.contains(Privilege::ACCESS_FREQUENCY_REGS))
+                .union(HvFeaturesEdx::HYPERCALL_MSR_LOCK_AVAILABLE.when(hv1)),
+            recommendations: HvRecommendations::USE_RELAXED_TIMING.when(hv1),
+            version: HypervisorVersion::COMPATIBLE,
+            limits,
+        }
+    }
+
+    /// Whether the interface is there at all.
+    #[inline]
+    pub const fn hv1(&self) -> bool {
+        self.synthetic.contains(Synthetic::HV1)
+    }
+
+    /// Whether CPUID leaf 1 shows a hypervisor (C-R1).
+    #[inline]
+    pub const fn hypervisor_present(&self) -> bool {
+        self.synthetic.contains(Synthetic::HYPERVISOR_PRESENT)
+    }
+
+    /// Whether page number `gpn` is inside the guest-physical address space.
+    #[inline]
+    pub const fn gpn_in_range(&self, gpn: u64) -> bool {
+        let bits = self.limits.physical_address_bits;
+        bits >= 64 || (gpn << 12) >> 12 == gpn && (gpn << 12) >> bits == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{limits, xorshift};
+
+    #[test]
+    fn only_what_is_implemented_is_granted() {
+        let f = PartitionFeatures::new(HvSyntheticProcessorFeatures(u64::MAX), limits());
+        assert_eq!(f.synthetic, IMPLEMENTED);
+        assert!(!f.privileges.intersects(Privilege::ACCESS_SYNIC_REGS));
+        assert!(!f
+            .privileges
+            .intersects(Privilege::ACCESS_SYNTHETIC_TIMER_REGS));
+        assert!(!f.edx.contains(HvFeaturesEdx::DIRECT_SYNTHETIC_TIMERS));
+    }
+
+    /// HV#1: what a third party must clear is clear whatever is asked for (rows marked M0).
+    #[test]
+    fn hv1_forbidden_privileges() {
+        let mut rng = 1;
+        for _ in 0..1000 {
+            let asked = HvSyntheticProcessorFeatures(xorshift(&mut rng));
+            let f = PartitionFeatures::new(asked, limits());
+            assert!(!f.privileges.intersects(Privilege::MUST_BE_CLEAR));
+            assert_eq!(f.synthetic.difference(IMPLEMENTED).bits(), 0);
+            let both = Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1;
+            if asked.contains(both) {
+                assert!(f.privileges.contains(Privilege::ACCESS_HYPERCALL_MSRS));
+                assert!(f.privileges.contains(Privilege::ACCESS_VP_INDEX));
+            } else {
+                assert_eq!(f.privileges, Privilege::empty());
+            }
+        }
+    }
+
+    #[test]
+    fn page_numbers() {
+        let f = PartitionFeatures::new(IMPLEMENTED, limits());
+        assert!(f.gpn_in_range((1 << 27) - 1));
+        assert!(!f.gpn_in_range(1 << 27));
+        assert!(!f.gpn_in_range((1 << 52) - 1));
+    }
+}

@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! What the TLFS lets a guest see and do.
+//!
+//! State machines without clock, lock or hardware: the caller holds the locks, reads the TSC, owns the pages and
+//! carries out the effects that are returned. Rows of the feature matrix are cited by their IDs (C-xx, M-xx, A-xx,
+//! H-xx, F-xx).
+//!
+//! | file | chapter |
+//! |---|---|
+//! | [`features`] | what a partition is granted: the one source of privileges, CPUID bits and MSR access |
+//! | [`cpuid`] | leaves 0x40000000 to 0x400000ff |
+//! | [`msr`] | synthetic MSRs |
+//! | [`hypercall`] | calling convention, table of calls, the page |
+//! | [`overlay`] | which overlay page is visible where |
+//! | [`time`] | reference counter and reference TSC page |
+
+#![no_std]
+#![forbid(unsafe_code)]
+#![warn(missing_docs)]
+
+#[cfg(test)]
+extern crate std;
+
+pub mod cpuid;
+pub mod features;
+pub mod hypercall;
+pub mod msr;
+pub mod overlay;
+pub mod time;
+
+pub use cpuid::cpuid;
+pub use features::{PartitionFeatures, PartitionLimits};
+pub use overlay::{Overlay, OverlayKind, Overlays};
+pub use time::RefTime;
+
+#[cfg(test)]
+mod testing;

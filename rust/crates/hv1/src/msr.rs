@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Synthetic MSRs (section 2 of the matrix): state, reads and writes. The rows are in [`table`].
+
+mod table;
+
+pub use table::{row, Access, MsrRow, Scope, TABLE};
+
+use crate::{Overlay, OverlayKind, PartitionFeatures};
+use hvdef::{
+    HvPartitionPrivilege, HV_X64_MSR_APIC_FREQUENCY, HV_X64_MSR_HYPERCALL_ENABLE,
+    HV_X64_MSR_HYPERCALL_LOCKED, HV_X64_MSR_PAGE_ENABLE, HV_X64_MSR_PAGE_GPN_SHIFT,
+    HV_X64_MSR_RANGE, HV_X64_MSR_TIME_REF_COUNT, HV_X64_MSR_TSC_FREQUENCY, HV_X64_MSR_VP_INDEX,
+    HV_X64_MSR_VP_RUNTIME,
+};
+
+/// Who accesses the register.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// The guest, by RDMSR or WRMSR.
+    Guest,
+    /// The VMM, by HvCallGetVpRegisters or HvCallSetVpRegisters: it restores state in whatever order, so privileges,
+    /// the hypercall register's lock and its dependence on the guest OS id do not bind it.
+    Host,
+}
+
+/// Why an access did not happen.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MsrError {
+    /// #GP(0) for a guest; HV_STATUS_INVALID_PARAMETER for a VMM.
+    GeneralProtection,
+    /// No synthetic MSR.
+    NotMine,
+}
+
+/// What the caller has to do after a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MsrEffect {
+    /// Nothing.
+    None,
+    /// Place an overlay page at page `gpn`, or take it away.
+    Overlay {
+        /// The page.
+        overlay: Overlay,
+        /// Where.
+        gpn: Option<u64>,
+    },
+}
+
+/// Registers that a partition has once. The caller holds the partition's lock.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PartitionState {
+    guest_os_id: u64,
+    hypercall: u64,
+    reference_tsc: u64,
+}
+
+/// What a read needs of the VP at hand. Nothing of it needs a lock.
+pub trait VpEnv {
+    /// Index of the VP.
+    fn vp_index(&self) -> u32;
+    /// The reference counter ([`crate::RefTime::now_100ns`]).
+    fn reference_time_100ns(&self) -> u64;
+    /// Time that the VP ran, and that the hypervisor worked for it (M-10).
+    fn runtime_100ns(&self) -> u64;
+}
+
+/// Reads, without a lock, a register that changes often or never; `None`: [`read_msr`] has to say.
+#[inline(always)]
+pub fn read_msr_hot<E: VpEnv>(
+    msr: u32,
+    features: &PartitionFeatures,
+    env: &E,
+) -> Option<Result<u64, MsrError>> {
+    let (privilege, value) = match msr {
+        HV_X64_MSR_TIME_REF_COUNT => (
+            HvPartitionPrivilege::ACCESS_PARTITION_REFERENCE_COUNTER,
+            env.reference_time_100ns(),
+        ),
+        HV_X64_MSR_VP_INDEX => (HvPartitionPrivilege::ACCESS_VP_INDEX, env.vp_index() as u64),
+        HV_X64_MSR_VP_RUNTIME => (
+            HvPartitionPrivilege::ACCESS_VP_RUN_TIME_REG,
+            env.runtime_100ns(),
+        ),
+        HV_X64_MSR_TSC_FREQUENCY => (
+            HvPartitionPrivilege::ACCESS_FREQUENCY_REGS,
+            features.limits.tsc_hz,
+        ),
+        HV_X64_MSR_APIC_FREQUENCY => (
+            HvPartitionPrivilege::ACCESS_FREQUENCY_REGS,
+            features.limits.apic_hz,
+        ),
+        _ => return None,
+    };
+    if features.privileges.contains(privilege) {
+        Some(Ok(value))
+    } else {
+        Some(Err(MsrError::GeneralProtection))
+    }
+}
+
+/// Finds the row and checks what holds for reads and writes alike.
+fn find(
+    msr: u32,
+    origin: Origin,
+    features: &PartitionFeatures,
+) -> Result<&'static MsrRow, MsrError> {
+    if !HV_X64_MSR_RANGE.contains(&msr) {
+        return Err(MsrError::NotMine);
+    }
+    // An unknown number in the range is #GP, and so is a register without the privilege (C-R8).
+    let row = row(msr).ok_or(MsrError::GeneralProtection)?;
+    if origin == Origin::Guest && !features.privileges.contains(row.privilege) {
+        return Err(MsrError::GeneralProtection);
+    }
+    Ok(row)
+}
+
+/// Reads a synthetic MSR.
+pub fn read_msr<E: VpEnv>(
+    msr: u32,
+    origin: Origin,
+    features: &PartitionFeatures,
+    state: &PartitionState,
+    env: &E,
+) -> Result<u64, MsrError> {
+    let row = find(msr, origin, features)?;
+    Ok(match row.access {
+        Access::GuestOsId => state.guest_os_id,
+        Access::Hypercall => state.hypercall,
+        Access::ReferenceTsc => state.reference_tsc,
+        Access::VpIndex => env.vp_index() as u64,
+        Access::VpRuntime => env.runtime_100ns(),
+        Access::TimeRefCount => env.reference_time_100ns(),
+        Access::TscFrequency => features.limits.tsc_hz,
+        Access::ApicFrequency => features.limits.apic_hz,
+        Access::Absent { reset } => match origin {
+            Origin::Guest => return Err(MsrError::GeneralProtection),
+            Origin::Host => reset,
+        },
+    })
+}
+
+/// Writes a synthetic MSR.
+pub fn write_msr(
+    msr: u32,
+    value: u64,
+    origin: Origin,
+    features: &PartitionFeatures,
+    state: &mut PartitionState,
+) -> Result<MsrEffect, MsrError> {
+    let row = find(msr, origin, features)?;
+    match row.access {
+        Access::GuestOsId => Ok(state.write_guest_os_id(value, origin)),
+        Access::Hypercall => state.write_hypercall(value, origin, features),
+        Access::ReferenceTsc => Ok(state.write_reference_tsc(value, features)),
+        Access::VpIndex
+        | Access::VpRuntime
+        | Access::TimeRefCount
+        | Access::TscFrequency
+        | Access::ApicFrequency => Err(MsrError::GeneralProtection),
+        // A VMM saves and restores whole lists of registers; the value of one that is not there cannot have changed.
+        Access::Absent { reset } if origin == Origin::Host && value == reset => Ok(MsrEffect::None),
+        Access::Absent { .. } => Err(MsrError::GeneralProtection),
+    }
+}
+
+impl PartitionState {
+    /// State after creation and reset.
+    pub const fn new() -> Self {
+        Self {
+            guest_os_id: 0,
+            hypercall: 0,
+            reference_tsc: 0,
+        }
+    }
+
+    /// HV_X64_MSR_GUEST_OS_ID; hypercalls are there once it is not 0.
+    #[inline]
+    pub const fn guest_os_id(&self) -> u64 {
+        self.guest_os_id
+    }
+
+    /// M-00: without an identity there is no hypercall page.
+    fn write_guest_os_id(&mut self, value: u64, origin: Origin) -> MsrEffect {
+        self.guest_os_id = value;
+        let enabled = self.hypercall & HV_X64_MSR_HYPERCALL_ENABLE != 0;
+        if value == 0 && enabled && origin == Origin::Guest {
+            self.hypercall &= !HV_X64_MSR_HYPERCALL_ENABLE;
+            return HYPERCALL_PAGE_OFF;
+        }
+        MsrEffect::None
+    }
+
+    /// M-01.
+    fn write_hypercall(
+        &mut self,
+        mut value: u64,
+        origin: Origin,
+        features: &PartitionFeatures,
+    ) -> Result<MsrEffect, MsrError> {
+        if !features.gpn_in_range(value >> HV_X64_MSR_PAGE_GPN_SHIFT) {
+            return Err(MsrError::GeneralProtection);
+        }
+        if origin == Origin::Guest {
+            if self.hypercall & HV_X64_MSR_HYPERCALL_LOCKED != 0 {
+                return Err(MsrError::GeneralProtection);
+            }
+            if self.guest_os_id == 0 {
+                value &= !HV_X64_MSR_HYPERCALL_ENABLE;
+            }
+        }
+        self.hypercall = value;
+        Ok(self.hypercall_effect())
+    }
+
+    /// M-21: a page number out of range is no fault, the page just cannot be reached.
+    fn write_reference_tsc(&mut self, value: u64, features: &PartitionFeatures) -> MsrEffect {
+        self.reference_tsc = value;
+        self.reference_tsc_effect(features)
+    }
+
+    fn hypercall_effect(&self) -> MsrEffect {
+        if self.hypercall & HV_X64_MSR_HYPERCALL_ENABLE == 0 {
+            return HYPERCALL_PAGE_OFF;
+        }
+        MsrEffect::Overlay {
+            overlay: HYPERCALL_PAGE,
+            gpn: Some(self.hypercall >> HV_X64_MSR_PAGE_GPN_SHIFT),
+        }
+    }
+
+    fn reference_tsc_effect(&self, features: &PartitionFeatures) -> MsrEffect {
+        let gpn = self.reference_tsc >> HV_X64_MSR_PAGE_GPN_SHIFT;
+        let enabled = self.reference_tsc & HV_X64_MSR_PAGE_ENABLE != 0;
+        MsrEffect::Overlay {
+            overlay: Overlay::partition(OverlayKind::ReferenceTsc),
+            gpn: (enabled && features.gpn_in_range(gpn)).then_some(gpn),
+        }
+    }
+}
+
+const HYPERCALL_PAGE: Overlay = Overlay::partition(OverlayKind::HypercallPage);
+const HYPERCALL_PAGE_OFF: MsrEffect = MsrEffect::Overlay {
+    overlay: HYPERCALL_PAGE,
+    gpn: None,
+};
+
+#[cfg(test)]
+mod tests;

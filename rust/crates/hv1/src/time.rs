@@ -1,0 +1,240 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! Reference time: counter (M-20) and reference TSC page (F-TM9, F-TM10), from one formula, so they always agree.
+
+use hvdef::{HvReferenceTscPage, HV_CLOCK_HZ, HV_REFERENCE_TSC_SEQUENCE_INVALID};
+
+/// Reference time of a partition, as a function of its TSC.
+///
+/// `time = (tsc * scale >> 64) + offset`; while frozen it stands still. The TSC meant is that of the partition before
+/// a VP's own adjustments (IA32_TSC_ADJUST and writes of IA32_TIME_STAMP_COUNTER).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RefTime {
+    scale: u64,
+    offset: i64,
+    frozen: Option<u64>,
+    sequence: u32,
+    reliable: bool,
+}
+
+/// `(high << 64) / divisor`, for `high < divisor`: bit by bit, because the kernel has no 128-bit division.
+const fn div_2_64(high: u64, divisor: u64) -> u64 {
+    let mut remainder = high;
+    let mut quotient = 0;
+    let mut bit = 0;
+    while bit < 64 {
+        let carry = remainder >> 63 != 0;
+        remainder <<= 1;
+        quotient <<= 1;
+        if carry || remainder >= divisor {
+            remainder = remainder.wrapping_sub(divisor);
+            quotient |= 1;
+        }
+        bit += 1;
+    }
+    quotient
+}
+
+impl RefTime {
+    /// A counter that reads 0 at TSC value `tsc`; `None` if the TSC is not faster than the counter.
+    ///
+    /// `tsc_reliable`: the TSC runs at that rate for ever and is the same on all CPUs; if not, the page tells the
+    /// guest to use the MSR (F-TM10).
+    pub const fn new(tsc_hz: u64, tsc: u64, tsc_reliable: bool) -> Option<Self> {
+        if tsc_hz <= HV_CLOCK_HZ {
+            return None;
+        }
+        let mut time = Self {
+            scale: div_2_64(HV_CLOCK_HZ, tsc_hz),
+            offset: 0,
+            frozen: None,
+            sequence: 1,
+            reliable: tsc_reliable,
+        };
+        time.offset = time.offset_for(tsc, 0);
+        Some(time)
+    }
+
+    /// 100 ns per TSC tick as a 64-bit binary fraction.
+    #[inline]
+    pub const fn scale(&self) -> u64 {
+        self.scale
+    }
+
+    #[inline]
+    const fn scaled(&self, tsc: u64) -> u64 {
+        ((tsc as u128 * self.scale as u128) >> 64) as u64
+    }
+
+    const fn offset_for(&self, tsc: u64, time: u64) -> i64 {
+        time.wrapping_sub(self.scaled(tsc)) as i64
+    }
+
+    /// The reference counter at TSC value `tsc`, in units of 100 ns.
+    #[inline]
+    pub const fn now_100ns(&self, tsc: u64) -> u64 {
+        match self.frozen {
+            Some(time) => time,
+            None => self.scaled(tsc).wrapping_add(self.offset as u64),
+        }
+    }
+
+    /// Whether the counter stands still.
+    #[inline]
+    pub const fn is_frozen(&self) -> bool {
+        self.frozen.is_some()
+    }
+
+    /// Stops the counter (property `HV_PARTITION_PROPERTY_TIME_FREEZE` = 1).
+    pub fn freeze(&mut self, tsc: u64) {
+        if self.frozen.is_none() {
+            self.frozen = Some(self.now_100ns(tsc));
+            self.bump();
+        }
+    }
+
+    /// Lets the counter go on from where it stopped (property `HV_PARTITION_PROPERTY_TIME_FREEZE` = 0).
+    pub fn unfreeze(&mut self, tsc: u64) {
+        if let Some(time) = self.frozen.take() {
+            self.offset = self.offset_for(tsc, time);
+            self.bump();
+        }
+    }
+
+    /// Sets the counter (property `HV_PARTITION_PROPERTY_REFERENCE_TIME`), frozen or not.
+    pub fn set_reference_time(&mut self, tsc: u64, time: u64) {
+        if self.frozen.is_some() {
+            self.frozen = Some(time);
+        } else {
+            self.offset = self.offset_for(tsc, time);
+        }
+        self.bump();
+    }
+
+    /// Counts up the page's sequence; the two values that mean "not valid" are left out (correction E6).
+    fn bump(&mut self) {
+        self.sequence = match self.sequence.wrapping_add(1) {
+            HV_REFERENCE_TSC_SEQUENCE_INVALID | u32::MAX => 1,
+            next => next,
+        };
+    }
+
+    /// Contents of the reference TSC page. To be written whenever [`Self::freeze`], [`Self::unfreeze`] or
+    /// [`Self::set_reference_time`] was called: first sequence 0, then scale and offset, then the sequence.
+    pub const fn page(&self) -> HvReferenceTscPage {
+        let valid = self.reliable && self.frozen.is_none();
+        HvReferenceTscPage {
+            tsc_sequence: if valid {
+                self.sequence
+            } else {
+                HV_REFERENCE_TSC_SEQUENCE_INVALID
+            },
+            reserved1: 0,
+            tsc_scale: self.scale,
+            tsc_offset: self.offset,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::xorshift;
+
+    /// What a guest computes from the page.
+    fn from_page(p: &HvReferenceTscPage, tsc: u64) -> u64 {
+        (((tsc as u128 * p.tsc_scale as u128) >> 64) as u64).wrapping_add(p.tsc_offset as u64)
+    }
+
+    /// The scale is the exact quotient rounded down, for rates from 10 MHz to 10 GHz.
+    #[test]
+    fn scale_is_exact() {
+        let mut rng = 7;
+        for _ in 0..20_000 {
+            let hz = HV_CLOCK_HZ + 1 + xorshift(&mut rng) % 10_000_000_000;
+            let t = RefTime::new(hz, 0, true).unwrap();
+            assert_eq!(
+                t.scale() as u128,
+                ((HV_CLOCK_HZ as u128) << 64) / hz as u128
+            );
+        }
+        assert_eq!(div_2_64(u64::MAX - 1, u64::MAX), u64::MAX - 1);
+        assert!(RefTime::new(HV_CLOCK_HZ, 0, true).is_none());
+        assert!(RefTime::new(0, 0, true).is_none());
+    }
+
+    /// A year at 3 GHz is off by less than a microsecond.
+    #[test]
+    fn accuracy() {
+        let hz = 3_000_000_000;
+        let year = 365 * 86_400;
+        let t = RefTime::new(hz, 0, true).unwrap();
+        let got = t.now_100ns(hz * year);
+        assert!(HV_CLOCK_HZ * year - got <= 10, "{got}");
+    }
+
+    #[test]
+    fn starts_at_zero() {
+        for start in [0, 1, 12_345_678_901, u64::MAX / 3] {
+            let t = RefTime::new(2_400_000_000, start, true).unwrap();
+            assert_eq!(t.now_100ns(start), 0);
+            assert_eq!(
+                t.now_100ns(start + 2_400_000_000) / 10,
+                1_000_000 - u64::from(t.now_100ns(start + 2_400_000_000) < 10_000_000)
+            );
+        }
+    }
+
+    /// M-20, F-TM9, F-TM10: over random sequences of running, freezing, going on and moving forward, the counter never
+    /// goes back, stands still when frozen, and the page, when valid, says the same.
+    #[test]
+    fn monotone() {
+        let mut rng = 42;
+        for round in 0..200 {
+            let hz = 20_000_000 + xorshift(&mut rng) % 5_000_000_000;
+            let mut tsc = xorshift(&mut rng) >> 8;
+            let mut t = RefTime::new(hz, tsc, round % 2 == 0).unwrap();
+            let mut last = 0;
+            for _ in 0..300 {
+                let before = t.page();
+                let sequence = t.sequence;
+                match xorshift(&mut rng) % 6 {
+                    0 => t.freeze(tsc),
+                    1 => t.unfreeze(tsc),
+                    2 => t.set_reference_time(tsc, last + xorshift(&mut rng) % 1000),
+                    _ => {
+                        let frozen = t.is_frozen().then(|| t.now_100ns(tsc));
+                        tsc += xorshift(&mut rng) % hz;
+                        if let Some(time) = frozen {
+                            assert_eq!(t.now_100ns(tsc), time);
+                        }
+                    }
+                }
+                let now = t.now_100ns(tsc);
+                assert!(now >= last, "{now} after {last}");
+                last = now;
+                let page = t.page();
+                assert_ne!(page.tsc_sequence, u32::MAX);
+                if page.tsc_sequence != 0 {
+                    assert_eq!(from_page(&page, tsc), now);
+                } else {
+                    assert!(t.is_frozen() || round % 2 != 0);
+                }
+                if page.tsc_offset != before.tsc_offset {
+                    assert_ne!(t.sequence, sequence);
+                }
+            }
+        }
+    }
+
+    /// E6: the sequence never becomes 0 or 0xffffffff by counting.
+    #[test]
+    fn sequence_skips_the_invalid() {
+        let mut t = RefTime::new(1_000_000_000, 0, true).unwrap();
+        t.sequence = u32::MAX - 2;
+        t.set_reference_time(0, 1);
+        assert_eq!(t.page().tsc_sequence, u32::MAX - 1);
+        t.set_reference_time(0, 1);
+        assert_eq!(t.page().tsc_sequence, 1);
+    }
+}
