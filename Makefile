@@ -2,6 +2,9 @@
 #
 # make                 hvrs.ko and hvrsctl for the running kernel, under build/host
 # make lab             the same for the lab's kernel, under build/lab (makes the lab first)
+# make lab-run JOB='insmod hvrs.ko; dmesg | tail' [FILES='build/lab/x tests/y.sh'] [OPTIONS='--kvm --cpus 2 --model tigerlake --dmesg']
+#                      boots the lab's machine (Bochs) with hvrs.ko, FILES (and hvrsctl, when built) in /job and runs JOB there,
+#                      a file or a text for the shell; the exit status is the job's. OPTIONS=--help lists all
 # make lab-shell       a shell in the lab's root file system; or: tests/lab/enter COMMAND...
 #
 # Variables: KERNEL=RELEASE builds for another kernel than the running one; HVRS_CACHE=DIR is where the lab is kept
@@ -30,10 +33,26 @@ module:
 lab:
 	@$(LAB) $(MAKE) -j$(JOBS) all
 
+# The driver of the lab, itself built in the lab.
+LAB_DRIVER := build/lab/cargo/debug/lab
+lab-driver:
+	@cargo build -q --manifest-path tests/lab/Cargo.toml --target-dir build/lab/cargo
+
+# The job goes through the environment, so that no quoting is lost on the way.
+JOB ?= insmod hvrs.ko && dmesg | grep hvrs && rmmod hvrs
+export JOB
+ifdef HVRS_IN_LAB
+lab-run: module lab-driver
+	@$(LAB_DRIVER) run $(foreach file,$(wildcard $(BUILD)/module/hvrs.ko $(BUILD)/hvrsctl) $(FILES),--file '$(file)') $(OPTIONS) "$$JOB"
+else
+lab-run:
+	@$(LAB) env JOB="$$JOB" $(MAKE) --no-print-directory -j$(JOBS) $@ FILES='$(FILES)' OPTIONS='$(OPTIONS)'
+endif
+
 lab-shell:
 	@$(LAB) bash
 
 clean:
 	rm -rf build/host build/lab
 
-.PHONY: all module lab lab-shell clean
+.PHONY: all module lab lab-driver lab-run lab-shell clean

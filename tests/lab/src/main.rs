@@ -1,0 +1,107 @@
+//! The lab: a VT-x machine on a machine without VT-x. Boots Debian's stock kernel in Bochs with files and a job.
+
+mod bochs;
+mod image;
+mod machine;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::{Args, Parser, Subcommand};
+
+use crate::bochs::End;
+use crate::image::Job;
+use crate::machine::Machine;
+
+#[derive(Parser)]
+#[command(about)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Boot the machine with files and run one job in it; the exit status is the job's
+    Run(Run),
+}
+
+#[derive(Args)]
+struct Run {
+    #[command(flatten)]
+    machine: Machine,
+    /// File for /job (in memory), optionally under another name: PATH[=NAME]
+    #[arg(long = "file", value_name = "PATH[=NAME]")]
+    files: Vec<String>,
+    /// File or directory for /data (on a disk), for what is large: PATH[=NAME]
+    #[arg(long = "data", value_name = "PATH[=NAME]")]
+    data: Vec<String>,
+    /// Module of the stock kernel to load before the job, with what it depends on
+    #[arg(long = "module", value_name = "NAME")]
+    modules: Vec<String>,
+    /// Host seconds after which the machine is stopped
+    #[arg(long, default_value_t = 180)]
+    timeout: u64,
+    /// Show the machine's console on standard error
+    #[arg(long)]
+    console: bool,
+    /// Print the kernel's log at the end
+    #[arg(long)]
+    dmesg: bool,
+    /// Directory of the run
+    #[arg(long, default_value = "build/lab/run")]
+    dir: PathBuf,
+    /// The job: text for the shell, or the name of a file with it
+    job: String,
+}
+
+fn main() -> Result<ExitCode> {
+    match Cli::parse().verb {
+        Verb::Run(args) => run(&args),
+    }
+}
+
+fn run(args: &Run) -> Result<ExitCode> {
+    let script = if Path::new(&args.job).is_file() {
+        fs::read_to_string(&args.job)?
+    } else {
+        args.job.clone()
+    };
+    let job = Job {
+        files: args.files.iter().map(|text| named(text)).collect::<Result<_>>()?,
+        data: args.data.iter().map(|text| named(text)).collect::<Result<_>>()?,
+        modules: args.modules.clone(),
+        script,
+        dmesg: args.dmesg,
+    };
+    let timeout = Duration::from_secs(args.timeout);
+    let outcome = bochs::run(&args.dir, &args.machine, &job, timeout, args.console, &mut |line| println!("{line}"))?;
+    if args.dmesg {
+        outcome.dmesg.iter().for_each(|line| println!("{line}"));
+    }
+    if outcome.ok() {
+        eprintln!("lab: ok in {:.1} s", outcome.seconds);
+        return Ok(ExitCode::SUCCESS);
+    }
+    bochs::explain(&args.dir, &outcome, &mut std::io::stderr())?;
+    Ok(match outcome.end {
+        End::Exit(status @ 1..=255) => ExitCode::from(status as u8),
+        _ => ExitCode::FAILURE,
+    })
+}
+
+/// PATH[=NAME]: where a file is, and what it is called in the machine.
+fn named(text: &str) -> Result<(PathBuf, String)> {
+    let (path, name) = match text.split_once('=') {
+        Some((path, name)) => (PathBuf::from(path), name.to_string()),
+        None => {
+            let path = PathBuf::from(text);
+            let name = path.file_name().with_context(|| format!("{text} has no file name"))?.to_string_lossy().into_owned();
+            (path, name)
+        }
+    };
+    Ok((path, name))
+}
