@@ -130,7 +130,7 @@ impl ModRm {
     #[inline]
     pub(crate) fn read(cursor: &mut Cursor<'_>, p: &Prefixes) -> Result<ModRm, DecodeError> {
         let byte = cursor.u8()?;
-        let (mode, reg, rm) = (byte >> 6, byte >> 3 & 7, byte & 7);
+        let (mode, reg, rm) = (byte >> 6, (byte >> 3) & 7, byte & 7);
         let address = match (mode, p.address_size()) {
             (3, _) => None,
             (_, AddressSize::Bits16) => Some(read_16(cursor, p, mode, rm)?),
@@ -197,7 +197,7 @@ fn read_32(
         let sib = cursor.u8()?;
         low = sib & 7;
         base = Some(low | p.rex_b());
-        let number = sib >> 3 & 7 | p.rex_x();
+        let number = (sib >> 3) & 7 | p.rex_x();
         if number != SP {
             index = Some(number);
             shift = sib >> 6;

@@ -151,7 +151,7 @@ fn operand(operand: Operand, gprs: &Gprs) -> u64 {
 fn read(register: Register, gprs: &Gprs) -> u64 {
     let value = gprs.get(usize::from(register.number)).copied().unwrap_or(0);
     let shift = if register.high { 8 } else { 0 };
-    value >> shift & register.size.mask()
+    (value >> shift) & register.size.mask()
 }
 
 /// Writes a register as the CPU does: 32-bit writes clear the upper half, smaller ones keep the
@@ -165,6 +165,6 @@ fn write(register: Register, gprs: &mut Gprs, value: u64) {
     let mask = register.size.mask();
     *place = match register.size {
         Size::Dword | Size::Qword => value & mask,
-        Size::Byte | Size::Word => *place & !(mask << shift) | (value & mask) << shift,
+        Size::Byte | Size::Word => *place & !(mask << shift) | ((value & mask) << shift),
     };
 }

@@ -51,7 +51,7 @@ impl Size {
     /// The sign bit of an operand of this size.
     #[inline]
     pub const fn sign(self) -> u64 {
-        self.mask() ^ self.mask() >> 1
+        self.mask() ^ (self.mask() >> 1)
     }
 }
 

@@ -77,7 +77,7 @@ impl Decoder<'_, '_> {
                 }),
                 _ => None,
             }),
-            0xaa | 0xab | 0xac | 0xad => self.string(opcode, size),
+            0xaa..=0xad => self.string(opcode, size),
             0x80 | 0x81 => self.with_immediate(size, size, group_1),
             0x83 => self.with_immediate(size, Size::Byte, group_1),
             0x63 if self.p.mode() == Mode::Bits64 => self.movsxd(),
@@ -119,7 +119,7 @@ impl Decoder<'_, '_> {
     }
 
     fn arithmetic(&mut self, opcode: u8, size: Size) -> Decoded {
-        let alu = alu(opcode >> 3 & 7).ok_or(DecodeError::Unsupported)?;
+        let alu = alu((opcode >> 3) & 7).ok_or(DecodeError::Unsupported)?;
         let is_cmp = opcode >> 3 == 7;
         match opcode & 7 {
             0 | 1 if is_cmp => self.with_register(size, |with| compare(alu, with, false)),

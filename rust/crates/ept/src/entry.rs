@@ -49,7 +49,7 @@ impl Rights {
 
     #[inline]
     pub(crate) const fn bits(self) -> u64 {
-        self.read as u64 | (self.write as u64) << 1 | (self.execute as u64) << 2
+        self.read as u64 | ((self.write as u64) << 1) | ((self.execute as u64) << 2)
     }
 
     #[inline]
@@ -149,7 +149,7 @@ impl Entry {
     pub(crate) fn leaf(leaf: &Leaf) -> Entry {
         let mut bits = leaf.spa.0 & ADDRESS
             | leaf.rights.bits()
-            | (leaf.memory_type as u64) << MEMORY_TYPE_SHIFT;
+            | ((leaf.memory_type as u64) << MEMORY_TYPE_SHIFT);
         let mut set = |on: bool, mask: u64| {
             if on {
                 bits |= mask;
@@ -193,7 +193,7 @@ impl Entry {
 
     #[inline]
     pub(crate) const fn rights(self) -> Rights {
-        Rights::from_bits(self.0 | self.0 >> TRACKED_SHIFT)
+        Rights::from_bits(self.0 | (self.0 >> TRACKED_SHIFT))
     }
 
     /// What this entry maps when it is a leaf of `level` that translates `gpa`.
@@ -256,7 +256,7 @@ impl Entry {
 
     #[inline]
     pub(crate) const fn without_write(self) -> Entry {
-        Entry(self.0 & !(2 | 2 << TRACKED_SHIFT))
+        Entry(self.0 & !(2 | (2 << TRACKED_SHIFT)))
     }
 
     #[inline]

@@ -27,7 +27,7 @@ impl<const WORDS: usize> VpidPool<WORDS> {
             let host = u64::from(i == 0);
             let mut now = word.load(Ordering::Relaxed);
             while let free @ 0..=63 = (!(now | host)).trailing_zeros() {
-                let new = now | 1 << free;
+                let new = now | (1 << free);
                 match word.compare_exchange(now, new, Ordering::AcqRel, Ordering::Relaxed) {
                     Ok(_) => return u16::try_from(i * 64 + free as usize).ok(),
                     Err(other) => now = other,
