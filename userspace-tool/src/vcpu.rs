@@ -1,0 +1,465 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One virtual processor: RUN_VP, and what each message asks for.
+
+#![allow(non_upper_case_globals)] // names of mshv-bindings in patterns
+
+use std::sync::Arc;
+
+use iced_x86::Register;
+use mshv_bindings::*;
+use mshv_ioctls::{MshvError, VcpuFd};
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::devices::bus::Bus;
+use crate::memory::GuestMemoryMmap;
+use crate::mmio_emulate::{self, EmulateError};
+use crate::outcome::{ExitSlot, Outcome};
+use crate::registers;
+
+/// What all VPs of a VM share.
+pub struct Machine {
+    /// Devices.
+    pub bus: Bus,
+    /// RAM.
+    pub memory: GuestMemoryMmap,
+    /// Where the end of the run is reported.
+    pub exit: Arc<ExitSlot>,
+}
+
+/// A virtual processor and its machine.
+pub struct Vp {
+    index: u32,
+    fd: VcpuFd,
+    machine: Arc<Machine>,
+}
+
+/// A message that ends the run; boxed, because it is rare.
+type Ended = Box<Outcome>;
+
+impl Vp {
+    /// VP `index` of `machine`.
+    pub fn new(index: u32, fd: VcpuFd, machine: Arc<Machine>) -> Self {
+        Self { index, fd, machine }
+    }
+
+    /// Runs the VP until the VM's run ends. Whoever ends it signals this thread so that RUN_VP returns.
+    pub fn run(&self) {
+        while !self.machine.exit.is_set() {
+            match self.fd.run() {
+                Ok(message) => {
+                    if let Err(outcome) = self.handle(&message) {
+                        self.machine.exit.set(*outcome);
+                    }
+                }
+                Err(error) if error.errno() == libc::EINTR => {}
+                Err(error) => self.machine.exit.set(self.failed("RUN_VP", &error)),
+            }
+        }
+    }
+
+    #[inline]
+    fn handle(&self, message: &hv_message) -> Result<(), Ended> {
+        let payload = (&raw const message.u).cast::<u8>();
+        match message.header.message_type {
+            hv_message_type_HVMSG_X64_IO_PORT_INTERCEPT => {
+                // SAFETY: the payload is 240 bytes, and for this type an I/O port message, a packed struct of integers.
+                self.port(unsafe { &*payload.cast::<hv_x64_io_port_intercept_message>() })
+            }
+            hv_message_type_HVMSG_UNMAPPED_GPA | hv_message_type_HVMSG_GPA_INTERCEPT => {
+                // SAFETY: as above, for this type a memory message.
+                self.mmio(unsafe { &*payload.cast::<hv_x64_memory_intercept_message>() })
+            }
+            hv_message_type_HVMSG_X64_APIC_EOI => {
+                // SAFETY: as above, for this type an EOI message.
+                let eoi = unsafe { &*payload.cast::<hv_x64_apic_eoi_message>() };
+                self.machine
+                    .bus
+                    .ioapic
+                    .end_of_interrupt({ eoi.interrupt_vector } as u8);
+                Ok(())
+            }
+            hv_message_type_HVMSG_UNRECOVERABLE_EXCEPTION => {
+                // SAFETY: as above, for this type an unrecoverable-exception message.
+                let fault = unsafe { &*payload.cast::<hv_x64_unrecoverable_exception_message>() };
+                self.fault(fault.header.rip, "triple fault")
+            }
+            // The VPs' local APICs are in the module, and HLT with them: nothing is left to do here.
+            hv_message_type_HVMSG_X64_HALT | hv_message_type_HVMSG_NONE => Ok(()),
+            other => {
+                // SAFETY: as above; every intercept message starts with this header.
+                let header = unsafe { &*payload.cast::<hv_x64_intercept_message_header>() };
+                self.fault(
+                    header.rip,
+                    &format!("unexpected message {other:#x} from hvrs"),
+                )
+            }
+        }
+    }
+
+    #[inline]
+    fn port(&self, message: &hv_x64_io_port_intercept_message) -> Result<(), Ended> {
+        // SAFETY: the union's bit field and its integer are the same byte.
+        let access = unsafe { message.access_info.as_uint8 };
+        let (size, string) = (access & 7, access & 1 << 3 != 0);
+        if string {
+            return self.string_port(message, size, access & 1 << 4 != 0);
+        }
+        let rip = next_rip(&message.header);
+        let rax = message.rax;
+        let rax = if is_write(&message.header) {
+            self.machine
+                .bus
+                .port_out(message.port_number, size, mask(rax, size) as u32);
+            None
+        } else {
+            let value = self.machine.bus.port_in(message.port_number, size);
+            Some(merge(rax, value, size))
+        };
+        registers::set_rip_rax(&self.fd, rip, rax)
+            .map_err(|error| Box::new(self.failed("setting registers", &error)))
+    }
+
+    /// INS and OUTS, one element at a time: the guest comes back for the next.
+    #[cold]
+    fn string_port(
+        &self,
+        message: &hv_x64_io_port_intercept_message,
+        size: u8,
+        repeated: bool,
+    ) -> Result<(), Ended> {
+        const RCX: usize = 1;
+        const RSI: usize = 6;
+        const RDI: usize = 7;
+        const DF: u64 = 1 << 10;
+        let header = &message.header;
+        let mut cpu = registers::cpu_state(&self.fd)
+            .map_err(|error| self.failed("reading registers", &error))?;
+        let address_mask = string_address_mask(message);
+        if !repeated || cpu.gpr[RCX] & address_mask != 0 {
+            let (index, base) = if is_write(header) {
+                (RSI, { message.ds_segment.base })
+            } else {
+                (RDI, { message.es_segment.base })
+            };
+            let address = base.wrapping_add(cpu.gpr[index] & address_mask);
+            let mut data = [0; 4];
+            let data = &mut data[..usize::from(size.min(4))];
+            if is_write(header) {
+                self.copy_linear(address, data, false)
+                    .map_err(|error| self.emulation_failed(header, &error))?;
+                let mut value = [0; 4];
+                value[..data.len()].copy_from_slice(data);
+                self.machine
+                    .bus
+                    .port_out(message.port_number, size, u32::from_le_bytes(value));
+            } else {
+                let value = self
+                    .machine
+                    .bus
+                    .port_in(message.port_number, size)
+                    .to_le_bytes();
+                data.copy_from_slice(&value[..data.len()]);
+                self.copy_linear(address, data, true)
+                    .map_err(|error| self.emulation_failed(header, &error))?;
+            }
+            let step = if cpu.rflags & DF != 0 {
+                u64::from(size).wrapping_neg()
+            } else {
+                size.into()
+            };
+            mmio_emulate::advance(&mut cpu, index, step, address_mask);
+            if repeated {
+                mmio_emulate::advance(&mut cpu, RCX, u64::MAX, address_mask);
+            }
+        }
+        if !repeated || cpu.gpr[RCX] & address_mask == 0 {
+            cpu.rip = next_rip(header);
+        }
+        registers::set_cpu_state(&self.fd, &cpu)
+            .map_err(|error| Box::new(self.failed("setting registers", &error)))
+    }
+
+    #[cold]
+    fn mmio(&self, message: &hv_x64_memory_intercept_message) -> Result<(), Ended> {
+        let mut cpu = registers::cpu_state(&self.fd)
+            .map_err(|error| self.failed("reading registers", &error))?;
+        let bytes = message.instruction_bytes;
+        let bytes = &bytes[..usize::from(message.instruction_byte_count).min(bytes.len())];
+        let mut memory = GuestAccess {
+            vp: self,
+            address: message.guest_physical_address,
+        };
+        mmio_emulate::emulate(
+            &mut cpu,
+            bytes,
+            bitness(&message.header),
+            is_write(&message.header),
+            &mut memory,
+        )
+        .map_err(|error| {
+            let address = message.guest_physical_address;
+            let rip = message.header.rip;
+            Outcome::GuestFault(format!(
+                "VP {} at RIP {rip:#x} accessed {address:#x}: {error}",
+                self.index
+            ))
+        })?;
+        registers::set_cpu_state(&self.fd, &cpu)
+            .map_err(|error| Box::new(self.failed("setting registers", &error)))
+    }
+
+    /// Copies between `data` and RAM at a linear address, which may cross a page.
+    fn copy_linear(
+        &self,
+        address: u64,
+        data: &mut [u8],
+        to_guest: bool,
+    ) -> Result<(), EmulateError> {
+        let mut done = 0;
+        while done < data.len() {
+            let address = address.wrapping_add(done as u64);
+            let in_page = (0x1000 - (address & 0xfff) as usize).min(data.len() - done);
+            let flags = if to_guest {
+                HV_TRANSLATE_GVA_VALIDATE_WRITE
+            } else {
+                HV_TRANSLATE_GVA_VALIDATE_READ
+            };
+            let (gpa, result) = self
+                .fd
+                .translate_gva(address & !0xfff, flags.into())
+                .map_err(|_| EmulateError::Unmapped(address))?;
+            // SAFETY: the union's bit field and its integer are the same word; the result code is its lower half.
+            if unsafe { result.as_uint64 } as u32 != 0 {
+                return Err(EmulateError::Unmapped(address));
+            }
+            let gpa = GuestAddress((gpa & !0xfff) | (address & 0xfff));
+            let piece = &mut data[done..done + in_page];
+            let copied = if to_guest {
+                self.machine.memory.write_slice(piece, gpa)
+            } else {
+                self.machine.memory.read_slice(piece, gpa)
+            };
+            copied.map_err(|_| EmulateError::Unmapped(address))?;
+            done += in_page;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn emulation_failed(
+        &self,
+        header: &hv_x64_intercept_message_header,
+        error: &EmulateError,
+    ) -> Ended {
+        let rip = header.rip;
+        Box::new(Outcome::GuestFault(format!(
+            "VP {} at RIP {rip:#x}: {error}",
+            self.index
+        )))
+    }
+
+    #[cold]
+    fn fault(&self, rip: u64, what: &str) -> Result<(), Ended> {
+        Err(Box::new(Outcome::GuestFault(format!(
+            "VP {} at RIP {rip:#x}: {what}",
+            self.index
+        ))))
+    }
+
+    #[cold]
+    fn failed(&self, what: &str, error: &MshvError) -> Outcome {
+        Outcome::Failed(format!("VP {}: {what} failed: {error}", self.index))
+    }
+}
+
+/// The memory of one faulting access.
+struct GuestAccess<'a> {
+    vp: &'a Vp,
+    address: u64,
+}
+
+impl mmio_emulate::Memory for GuestAccess<'_> {
+    fn read_device(&mut self, data: &mut [u8]) {
+        self.vp.machine.bus.mmio_read(self.address, data);
+    }
+
+    fn write_device(&mut self, data: &[u8]) {
+        self.vp.machine.bus.mmio_write(self.address, data);
+    }
+
+    fn read_linear(&mut self, address: u64, data: &mut [u8]) -> Result<(), EmulateError> {
+        self.vp.copy_linear(address, data, false)
+    }
+
+    fn write_linear(&mut self, address: u64, data: &[u8]) -> Result<(), EmulateError> {
+        let mut data = data.to_vec();
+        self.vp.copy_linear(address, &mut data, true)
+    }
+
+    fn segment_base(&self, segment: Register) -> u64 {
+        let name = match segment {
+            Register::ES => hv_register_name_HV_X64_REGISTER_ES,
+            Register::CS => hv_register_name_HV_X64_REGISTER_CS,
+            Register::SS => hv_register_name_HV_X64_REGISTER_SS,
+            Register::FS => hv_register_name_HV_X64_REGISTER_FS,
+            Register::GS => hv_register_name_HV_X64_REGISTER_GS,
+            _ => hv_register_name_HV_X64_REGISTER_DS,
+        };
+        // A base that cannot be read is one that does not translate: the copy then fails and says so.
+        registers::segment_base(&self.vp.fd, name).unwrap_or(u64::MAX)
+    }
+}
+
+#[inline]
+fn is_write(header: &hv_x64_intercept_message_header) -> bool {
+    u32::from(header.intercept_access_type) == HV_INTERCEPT_ACCESS_WRITE
+}
+
+/// 64, 32 or 16: the size of the code that the VP runs.
+fn bitness(header: &hv_x64_intercept_message_header) -> u32 {
+    const LONG: u16 = 1 << 13;
+    const DEFAULT: u16 = 1 << 14;
+    // SAFETY: the unions' bit fields and integers are the same words.
+    let (state, attributes) = unsafe {
+        (
+            header.execution_state.as_uint16,
+            header.cs_segment.__bindgen_anon_1.attributes,
+        )
+    };
+    let long_mode = state & EXECUTION_STATE_EFER_LMA != 0;
+    match attributes {
+        a if long_mode && a & LONG != 0 => 64,
+        a if state & EXECUTION_STATE_CR0_PE != 0 && a & DEFAULT != 0 => 32,
+        _ => 16,
+    }
+}
+
+/// `hv_x64_vp_execution_state`: CPL in bits 1:0, then these.
+const EXECUTION_STATE_CR0_PE: u16 = 1 << 2;
+const EXECUTION_STATE_EFER_LMA: u16 = 1 << 4;
+
+#[inline]
+fn next_rip(header: &hv_x64_intercept_message_header) -> u64 {
+    let next = { header.rip }.wrapping_add(header.instruction_length().into());
+    match bitness(header) {
+        64 => next,
+        32 => next & 0xffff_ffff,
+        _ => next & 0xffff,
+    }
+}
+
+/// Address size of a string instruction: that of the code, unless a 67H prefix says otherwise.
+fn string_address_mask(message: &hv_x64_io_port_intercept_message) -> u64 {
+    let count = usize::from(message.instruction_byte_count).min(16);
+    let length = usize::from(message.header.instruction_length()).min(count);
+    // The opcode is the last byte, all before it are prefixes.
+    let prefixes = &message.instruction_bytes[..length.saturating_sub(1)];
+    match (bitness(&message.header), prefixes.contains(&0x67)) {
+        (64, false) => u64::MAX,
+        (64, true) | (32, false) | (16, true) => 0xffff_ffff,
+        _ => 0xffff,
+    }
+}
+
+#[inline]
+fn mask(value: u64, size: u8) -> u64 {
+    match size {
+        1 => value & 0xff,
+        2 => value & 0xffff,
+        _ => value & 0xffff_ffff,
+    }
+}
+
+/// RAX after IN: the narrow forms keep the rest, the 32-bit form clears the upper half.
+#[inline]
+fn merge(rax: u64, value: u32, size: u8) -> u64 {
+    let value = u64::from(value);
+    match size {
+        1 => rax & !0xff | value & 0xff,
+        2 => rax & !0xffff | value & 0xffff,
+        _ => value,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(
+        long_mode: bool,
+        attributes: u16,
+        rip: u64,
+        length: u8,
+    ) -> hv_x64_intercept_message_header {
+        let mut header = hv_x64_intercept_message_header {
+            rip,
+            ..Default::default()
+        };
+        header.execution_state.as_uint16 = EXECUTION_STATE_CR0_PE
+            | if long_mode {
+                EXECUTION_STATE_EFER_LMA
+            } else {
+                0
+            };
+        header.cs_segment.__bindgen_anon_1.attributes = attributes;
+        header.set_instruction_length(length);
+        header
+    }
+
+    #[test]
+    fn execution_state_bits_are_those_of_the_bindings() {
+        let mut state = hv_x64_vp_execution_state::default();
+        // SAFETY: both variants are plain integers.
+        unsafe {
+            state.__bindgen_anon_1.set_cr0_pe(1);
+            assert_eq!(state.as_uint16, EXECUTION_STATE_CR0_PE);
+            state.as_uint16 = 0;
+            state.__bindgen_anon_1.set_efer_lma(1);
+            assert_eq!(state.as_uint16, EXECUTION_STATE_EFER_LMA);
+        }
+    }
+
+    #[test]
+    fn rip_wraps_with_the_mode() {
+        assert_eq!(
+            next_rip(&header(true, 0xa09b, 0xffff_ffff, 2)),
+            0x1_0000_0001
+        );
+        assert_eq!(
+            next_rip(&header(true, 0xc09b, 0xffff_ffff, 2)),
+            1,
+            "compatibility mode"
+        );
+        assert_eq!(next_rip(&header(false, 0x009b, 0xffff, 1)), 0);
+        assert_eq!(
+            bitness(&header(false, 0xa09b, 0, 0)),
+            16,
+            "L means nothing outside long mode"
+        );
+    }
+
+    #[test]
+    fn port_data_is_merged_into_rax() {
+        let rax = 0x1122_3344_5566_7788;
+        assert_eq!(merge(rax, 0xaabb_ccdd, 1), 0x1122_3344_5566_77dd);
+        assert_eq!(merge(rax, 0xaabb_ccdd, 2), 0x1122_3344_5566_ccdd);
+        assert_eq!(merge(rax, 0xaabb_ccdd, 4), 0xaabb_ccdd);
+        assert_eq!(mask(rax, 4), 0x5566_7788);
+    }
+
+    #[test]
+    fn string_address_size() {
+        let mut message = hv_x64_io_port_intercept_message {
+            header: header(true, 0xa09b, 0, 2),
+            ..Default::default()
+        };
+        message.instruction_byte_count = 2;
+        message.instruction_bytes[..2].copy_from_slice(&[0xf3, 0x6e]);
+        assert_eq!(string_address_mask(&message), u64::MAX);
+        message.instruction_bytes[0] = 0x67;
+        assert_eq!(string_address_mask(&message), 0xffff_ffff);
+        message.header = header(false, 0x009b, 0, 1);
+        message.instruction_byte_count = 0;
+        assert_eq!(string_address_mask(&message), 0xffff);
+    }
+}

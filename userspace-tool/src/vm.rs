@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One run of a virtual machine: from the partition's creation to its end.
+
+use std::os::unix::thread::JoinHandleExt;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use mshv_bindings::*;
+use mshv_ioctls::{InterruptRequest, Mshv, MshvError, VmFd};
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::acpi;
+use crate::devices::bus::Bus;
+use crate::devices::debug_exit::DebugExit;
+use crate::devices::ioapic::{InterruptSink, IoApic, Message};
+use crate::devices::power::Power;
+use crate::devices::serial::{Output, SerialPort};
+use crate::devices::virtio_block::VirtioBlock;
+use crate::devices::virtio_mmio::VirtioMmio;
+use crate::layout;
+use crate::loader::BootSource;
+use crate::memory;
+use crate::outcome::{ExitSlot, Outcome};
+use crate::registers;
+use crate::vcpu::{Machine, Vp};
+
+/// What a VM consists of; it stays the same from one run to the next.
+pub struct VmConfig {
+    /// Number of VPs.
+    pub cpus: u32,
+    /// Bytes of RAM.
+    pub memory: u64,
+    /// Kernel, initramfs and command line.
+    pub boot: BootSource,
+    /// Disk images, and whether each is read-only.
+    pub disks: Vec<(std::path::PathBuf, bool)>,
+    /// Whether the debug-exit port is there.
+    pub debug_exit: bool,
+}
+
+/// A VM that runs. Dropping it ends the run and waits for the VPs' threads.
+pub struct Vm {
+    threads: Vec<JoinHandle<()>>,
+    machine: Arc<Machine>,
+    _partition: Arc<VmFd>,
+}
+
+struct Partition(Arc<VmFd>);
+
+impl InterruptSink for Partition {
+    fn deliver(&self, message: Message) {
+        let request = InterruptRequest {
+            interrupt_type: message.delivery_mode.into(),
+            apic_id: message.destination.into(),
+            vector: message.vector.into(),
+            level_triggered: message.level,
+            logical_destination_mode: message.logical,
+            long_mode: false,
+        };
+        // What is refused here is a message that the guest made up, such as a vector below 16. It is lost, as on the APIC bus.
+        let _ = self.0.request_virtual_interrupt(&request);
+    }
+}
+
+impl Vm {
+    /// Creates the partition, loads the guest and starts the VPs.
+    pub fn start(config: &VmConfig, output: Output) -> Result<Self> {
+        let memory = memory::allocate(config.memory)?;
+        let entry = config.boot.load(&memory, config.memory)?;
+        memory.write_slice(
+            &acpi::tables(config.cpus, config.disks.len()),
+            GuestAddress(layout::ACPI_TABLES),
+        )?;
+        memory.write_obj(registers::boot_gdt(entry), GuestAddress(layout::GDT))?;
+
+        let partition = Arc::new(create_partition()?);
+        let ioapic = Arc::new(IoApic::new(Box::new(Partition(partition.clone()))));
+        let exit = Arc::new(ExitSlot::new()?);
+        let mut virtio = Vec::new();
+        for (n, (path, read_only)) in config.disks.iter().enumerate() {
+            let disk = Box::new(VirtioBlock::open(path, *read_only)?);
+            let gsi = layout::VIRTIO_MMIO_GSI + n as u32;
+            virtio.push(Arc::new(VirtioMmio::new(
+                disk,
+                memory.clone(),
+                ioapic.clone(),
+                gsi,
+            )?));
+        }
+        let bus = Bus {
+            serial: SerialPort::new(ioapic.clone(), output)?,
+            power: Power::new(exit.clone(), ioapic.clone()),
+            debug_exit: DebugExit::new(config.debug_exit.then(|| exit.clone())),
+            virtio,
+            ioapic,
+        };
+        for (guest, host, size) in memory::pieces(&memory) {
+            let region = mshv_user_mem_region {
+                size,
+                guest_pfn: guest >> HV_HYP_PAGE_SHIFT,
+                userspace_addr: host,
+                flags: 1 << MSHV_SET_MEM_BIT_WRITABLE | 1 << MSHV_SET_MEM_BIT_EXECUTABLE,
+                ..Default::default()
+            };
+            partition
+                .map_user_memory(region)
+                .map_err(explain("mapping guest memory"))?;
+        }
+        let machine = Arc::new(Machine { bus, memory, exit });
+        let mut vps = Vec::new();
+        for index in 0..config.cpus {
+            let fd = partition
+                .create_vcpu(index as u8)
+                .map_err(explain("creating a virtual processor"))?;
+            registers::set_initial_state(&fd, index, entry)
+                .map_err(explain("setting a virtual processor's registers"))?;
+            vps.push(Vp::new(index, fd, machine.clone()));
+        }
+        let mut vm = Self {
+            threads: Vec::new(),
+            machine,
+            _partition: partition,
+        };
+        for (index, vp) in vps.into_iter().enumerate() {
+            let thread = std::thread::Builder::new()
+                .name(format!("vp{index}"))
+                .spawn(move || vp.run());
+            vm.threads
+                .push(thread.context("cannot start a thread for a virtual processor")?);
+        }
+        Ok(vm)
+    }
+
+    /// Devices, memory and exit slot.
+    pub fn machine(&self) -> &Arc<Machine> {
+        &self.machine
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        self.machine.exit.set(Outcome::Stopped);
+        for thread in self.threads.drain(..) {
+            // A signal that arrives just before RUN_VP has no effect; so it is repeated until the thread has seen the end.
+            while !thread.is_finished() {
+                // SAFETY: the thread has not been joined, so its pthread_t is valid.
+                unsafe { libc::pthread_kill(thread.as_pthread_t(), kick_signal()) };
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            let _ = thread.join();
+        }
+    }
+}
+
+/// The signal that makes RUN_VP return.
+fn kick_signal() -> i32 {
+    libc::SIGRTMIN()
+}
+
+/// Installs a handler for [`kick_signal`], once for the process.
+pub fn install_kick_handler() -> Result<()> {
+    extern "C" fn nothing(_: i32, _: *mut libc::siginfo_t, _: *mut libc::c_void) {}
+    vmm_sys_util::signal::register_signal_handler(kick_signal(), nothing)
+        .context("cannot install a signal handler")
+}
+
+fn create_partition() -> Result<VmFd> {
+    let hypervisor = open_hypervisor()?;
+    let flags = 1 << MSHV_PT_BIT_LAPIC
+        | 1 << MSHV_PT_BIT_X2APIC
+        | 1 << MSHV_PT_BIT_GPA_SUPER_PAGES
+        | 1 << MSHV_PT_BIT_CPU_AND_XSAVE_FEATURES;
+    // No bit set in the feature banks: nothing is disabled that the module can offer.
+    let arguments = mshv_create_partition_v2 {
+        pt_flags: flags,
+        pt_isolation: MSHV_PT_ISOLATION_NONE.into(),
+        pt_num_cpu_fbanks: MSHV_NUM_CPU_FEATURES_BANKS as u16,
+        ..Default::default()
+    };
+    let partition = hypervisor
+        .create_vm_with_args(&arguments)
+        .map_err(explain("creating a partition"))?;
+    partition
+        .set_partition_property(
+            hv_partition_property_code_HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES,
+            synthetic_features(),
+        )
+        .map_err(explain("choosing the partition's Hyper-V features"))?;
+    partition
+        .initialize()
+        .map_err(explain("initializing the partition"))?;
+    Ok(partition)
+}
+
+/// The Hyper-V features that the guest is to have: those that VMMs of this ABI ask for, and the VP runtime.
+fn synthetic_features() -> u64 {
+    let mut features = hv_partition_synthetic_processor_features::default();
+    // SAFETY: the union's bit field and its integer are the same word.
+    unsafe {
+        let bits = &mut features.__bindgen_anon_1;
+        bits.set_hypervisor_present(1);
+        bits.set_hv1(1);
+        bits.set_access_vp_run_time_reg(1);
+        bits.set_access_partition_reference_counter(1);
+        bits.set_access_synic_regs(1);
+        bits.set_access_synthetic_timer_regs(1);
+        bits.set_access_partition_reference_tsc(1);
+        bits.set_access_frequency_regs(1);
+        bits.set_access_intr_ctrl_regs(1);
+        bits.set_access_vp_index(1);
+        bits.set_access_hypercall_regs(1);
+        bits.set_access_guest_idle_reg(1);
+        bits.set_tb_flush_hypercalls(1);
+        bits.set_synthetic_cluster_ipi(1);
+        bits.set_direct_synthetic_timers(1);
+        bits.set_access_vp_regs(1);
+        features.as_uint64[0]
+    }
+}
+
+/// Opens /dev/mshv; what can be wrong with it is told with its remedy.
+pub fn open_hypervisor() -> Result<Mshv> {
+    Mshv::new().map_err(|error| {
+        let remedy = match error.errno() {
+            libc::ENOENT | libc::ENODEV | libc::ENXIO => "hvrs is not loaded: run `insmod hvrs.ko` (`hvrsctl check` tells whether this host can run it)",
+            libc::EACCES | libc::EPERM => "no permission for /dev/mshv: become a member of the group `mshv`, or root",
+            _ => "cannot open /dev/mshv",
+        };
+        anyhow::anyhow!(error).context(remedy)
+    })
+}
+
+fn explain(what: &'static str) -> impl Fn(MshvError) -> anyhow::Error {
+    move |error| anyhow::anyhow!(error).context(format!("{what} failed"))
+}
