@@ -171,7 +171,9 @@ pub fn explain(dir: &Path, outcome: &Outcome, to: &mut dyn Write) -> Result<()> 
         fs::read(dir.join(name)).map_or(Vec::new(), |bytes| String::from_utf8_lossy(&bytes).lines().map(String::from).collect())
     };
     if !outcome.dmesg.is_empty() {
-        writeln!(to, "lab: end of the kernel's log:\n  {}", last(&outcome.dmesg, 40))?;
+        // What came before the first process is the same in every run.
+        let booted = outcome.dmesg.iter().position(|line| line.contains("Run /init")).unwrap_or(0);
+        writeln!(to, "lab: end of the kernel's log:\n  {}", last(&outcome.dmesg[booted..], 40))?;
     }
     let console = file("console");
     if !console.is_empty() && outcome.dmesg.is_empty() {

@@ -14,8 +14,9 @@ mount -t debugfs debug /sys/kernel/debug
 stty -F /dev/ttyS1 raw -echo
 exec > /dev/ttyS1 2>&1 < /dev/null
 ip link set lo up
-while read -r module; do
-	insmod "$module" || printf '\001lab-boot cannot load %s\n' "$module"
+while read -r module options; do
+	# shellcheck disable=SC2086
+	insmod "$module" $options || printf '\001lab-boot cannot load %s\n' "$module"
 done < /modules.list
 if [ -e /disk.wanted ]; then
 	mount -t squashfs /dev/sda /data || printf '\001lab-boot no data disk\n'
