@@ -35,11 +35,12 @@ impl DestinationView {
     const ENABLED: u64 = 1 << 49;
     const SOFTWARE_ENABLED: u64 = 1 << 50;
 
-    /// The view of an APIC in xAPIC mode; `ldr` and `dfr` are the registers' values.
+    /// The view of an APIC in xAPIC mode, which has eight bits of `apic_id`; `ldr` and `dfr` are the
+    /// registers' values.
     #[inline]
     pub const fn xapic(apic_id: u32, ldr: u32, dfr: u32, software_enabled: bool) -> Self {
         Self(
-            apic_id as u64
+            (apic_id & 0xFF) as u64
                 | ((ldr as u64 >> 24) << 32)
                 | ((dfr as u64 >> 28) << 40)
                 | Self::ENABLED

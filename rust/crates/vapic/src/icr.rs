@@ -78,8 +78,9 @@ pub struct Icr {
 }
 
 impl Icr {
-    /// ICR bits that must be zero in x2APIC mode. Bit 12 (delivery status of xAPIC) is not among
-    /// them: processors ignore it.
+    /// The bits of the low half that can be set; delivery status, bit 12, always reads idle.
+    pub const LOW_MASK: u32 = 0x000C_CFFF;
+    /// ICR bits that must be zero in x2APIC mode. Bit 12 is not among them: processors ignore it.
     pub const X2APIC_RESERVED: u64 = 0xFFF3_2000;
 
     /// The message of an ICR `value` written in x2APIC mode (32-bit destination) or xAPIC mode

@@ -14,20 +14,15 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
     pub fn mmio_read(&mut self, offset: u16, len: u8, now_tsc: u64) -> u64 {
         let register = offset & 0xFF0;
         let byte = offset & 0xF;
-        if byte + u16::from(len.min(8)) > 4 {
+        if byte + u16::from(len.min(8)) > 4 || self.mode != Mode::XApic {
             return 0;
         }
         if !is_xapic_register(register) {
             self.report_error(regs::ESR_ILLEGAL_REGISTER_ADDRESS);
             return 0;
         }
-        let value = self.read(register, now_tsc) >> (byte * 8);
-        let mask = if len >= 4 {
-            u32::MAX
-        } else {
-            (1 << (len * 8)) - 1
-        };
-        (value & mask).into()
+        let value = u64::from(self.read(register, now_tsc)) >> (byte * 8);
+        value & ((1u64 << (len * 8)) - 1)
     }
 
     /// A store of `len` bytes at `offset` of the APIC page, in xAPIC mode. Only aligned 32-bit
@@ -39,9 +34,10 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
         }
         match offset & 0xFF0 {
             regs::ICR_LOW => {
-                self.page.set(regs::ICR_LOW, value & !(1 << 12));
+                let low = value & Icr::LOW_MASK;
+                self.page.set(regs::ICR_LOW, low);
                 let high = self.page.get(regs::ICR_HIGH);
-                let value = (u64::from(high) << 32) | u64::from(value & !(1 << 12));
+                let value = (u64::from(high) << 32) | u64::from(low);
                 self.send(Icr::new(value, false))
             }
             offset => self.write_xapic(offset, value, now_tsc),

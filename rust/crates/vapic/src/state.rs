@@ -9,7 +9,7 @@ use core::ops::DerefMut;
 
 use hvdef::HvLocalInterruptControllerState;
 
-use crate::{regs, ApicPage, Lapic};
+use crate::{regs, ApicPage, Icr, Lapic};
 
 impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
     /// The registers, each as the guest would read it. A timer interrupt that is due is delivered
@@ -88,7 +88,7 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
         let icr_high = self.icr_high();
         self.page.set(icr_high, state.apic_icr_high & high_mask);
         self.page
-            .set(regs::ICR_LOW, state.apic_icr_low & 0x000C_CFFF);
+            .set(regs::ICR_LOW, state.apic_icr_low & Icr::LOW_MASK);
 
         for i in 0..8 {
             // There are no vectors below 16.

@@ -169,6 +169,8 @@ impl Timer {
         if left == 0 {
             return 0;
         }
+        // More is left only if the TSC ran backwards.
+        let left = left.min((self.period_q32 >> 32) as u64 + 1);
         let below_one = (1u64 << self.divide_shift) - 1;
         let count = (self.tsc_to_bus.apply_ceil(left) + below_one) >> self.divide_shift;
         count.clamp(1, self.initial_count.max(1).into()) as u32
