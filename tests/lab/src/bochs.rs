@@ -57,7 +57,11 @@ struct Tail {
 
 impl Tail {
     fn new(path: PathBuf) -> Self {
-        Self { path, file: None, rest: Vec::new() }
+        Self {
+            path,
+            file: None,
+            rest: Vec::new(),
+        }
     }
 
     /// The complete lines that came since the last call, without their ends.
@@ -66,19 +70,31 @@ impl Tail {
             self.file = File::open(&self.path).ok();
         }
         if let Some(file) = &mut self.file {
-            file.read_to_end(&mut self.rest).with_context(|| format!("reading {}", self.path.display()))?;
+            file.read_to_end(&mut self.rest)
+                .with_context(|| format!("reading {}", self.path.display()))?;
         }
         let mut lines = Vec::new();
         while let Some(end) = self.rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = self.rest.drain(..=end).collect();
-            lines.push(String::from_utf8_lossy(&line).trim_end_matches(['\n', '\r']).to_string());
+            lines.push(
+                String::from_utf8_lossy(&line)
+                    .trim_end_matches(['\n', '\r'])
+                    .to_string(),
+            );
         }
         Ok(lines)
     }
 }
 
 /// Boots the machine with the job, and returns when the job has ended or `timeout` (host time) is over.
-pub fn run(dir: &Path, machine: &Machine, job: &Job, timeout: Duration, show_console: bool, listener: Listener) -> Result<Outcome> {
+pub fn run(
+    dir: &Path,
+    machine: &Machine,
+    job: &Job,
+    timeout: Duration,
+    show_console: bool,
+    listener: Listener,
+) -> Result<Outcome> {
     if dir.exists() {
         fs::remove_dir_all(dir)?;
     }
@@ -101,7 +117,13 @@ pub fn run(dir: &Path, machine: &Machine, job: &Job, timeout: Duration, show_con
     let mut console = Tail::new(dir.join("console"));
     let mut results = Tail::new(dir.join("results"));
     let mut log = Tail::new(dir.join("bochs.log"));
-    let mut outcome = Outcome { end: End::Timeout, lines: Vec::new(), complaints: Vec::new(), dmesg: Vec::new(), seconds: 0.0 };
+    let mut outcome = Outcome {
+        end: End::Timeout,
+        lines: Vec::new(),
+        complaints: Vec::new(),
+        dmesg: Vec::new(),
+        seconds: 0.0,
+    };
     let mut dead: Option<(Instant, String)> = None;
 
     'run: while start.elapsed() < timeout {
@@ -117,7 +139,10 @@ pub fn run(dir: &Path, machine: &Machine, job: &Job, timeout: Duration, show_con
                     ("lab-boot", text) => outcome.complaints.push(text.to_string()),
                     ("lab-dmesg", text) => outcome.dmesg.push(text.to_string()),
                     ("lab-exit", text) => {
-                        outcome.end = End::Exit(text.parse().context("the job's exit status is not a number")?);
+                        outcome.end = End::Exit(
+                            text.parse()
+                                .context("the job's exit status is not a number")?,
+                        );
                         break 'run;
                     }
                     _ => {}
@@ -146,7 +171,9 @@ pub fn run(dir: &Path, machine: &Machine, job: &Job, timeout: Duration, show_con
             _ => {}
         }
         if let Some(status) = exited {
-            outcome.end = End::Dead(format!("the machine went off without the job's end ({status})"));
+            outcome.end = End::Dead(format!(
+                "the machine went off without the job's end ({status})"
+            ));
             break;
         }
         sleep(Duration::from_millis(50));
@@ -166,20 +193,41 @@ pub fn explain(dir: &Path, outcome: &Outcome, to: &mut dyn Write) -> Result<()> 
     for line in &outcome.complaints {
         writeln!(to, "lab: kernel: {line}")?;
     }
-    let last = |lines: &[String], count: usize| lines[lines.len().saturating_sub(count)..].join("\n  ");
+    let last =
+        |lines: &[String], count: usize| lines[lines.len().saturating_sub(count)..].join("\n  ");
     let file = |name: &str| -> Vec<String> {
-        fs::read(dir.join(name)).map_or(Vec::new(), |bytes| String::from_utf8_lossy(&bytes).lines().map(String::from).collect())
+        fs::read(dir.join(name)).map_or(Vec::new(), |bytes| {
+            String::from_utf8_lossy(&bytes)
+                .lines()
+                .map(String::from)
+                .collect()
+        })
     };
     if !outcome.dmesg.is_empty() {
         // What came before the first process is the same in every run.
-        let booted = outcome.dmesg.iter().position(|line| line.contains("Run /init")).unwrap_or(0);
-        writeln!(to, "lab: end of the kernel's log:\n  {}", last(&outcome.dmesg[booted..], 40))?;
+        let booted = outcome
+            .dmesg
+            .iter()
+            .position(|line| line.contains("Run /init"))
+            .unwrap_or(0);
+        writeln!(
+            to,
+            "lab: end of the kernel's log:\n  {}",
+            last(&outcome.dmesg[booted..], 40)
+        )?;
     }
     let console = file("console");
     if !console.is_empty() && outcome.dmesg.is_empty() {
         writeln!(to, "lab: end of the console:\n  {}", last(&console, 40))?;
     }
-    let log: Vec<String> = file("bochs.log").into_iter().filter(|line| line.contains("VMFAIL") || line.contains("PANIC") || (line.contains("e[CPU") && !line.contains("MSR: "))).collect();
+    let log: Vec<String> = file("bochs.log")
+        .into_iter()
+        .filter(|line| {
+            line.contains("VMFAIL")
+                || line.contains("PANIC")
+                || (line.contains("e[CPU") && !line.contains("MSR: "))
+        })
+        .collect();
     if !log.is_empty() {
         writeln!(to, "lab: end of Bochs' log:\n  {}", last(&log, 15))?;
     }

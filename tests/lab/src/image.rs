@@ -30,14 +30,22 @@ pub fn kernel_release() -> Result<String> {
         .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
         .collect::<Result<_>>()?;
     names.sort();
-    names.pop().context("no kernel in /lib/modules: is this the lab's root file system? use tests/lab/enter")
+    names.pop().context(
+        "no kernel in /lib/modules: is this the lab's root file system? use tests/lab/enter",
+    )
 }
 
 /// Runs a program to its end and fails with what it said.
 pub fn run(command: &mut Command) -> Result<Vec<u8>> {
-    let output = command.output().with_context(|| format!("cannot start {:?}", command.get_program()))?;
+    let output = command
+        .output()
+        .with_context(|| format!("cannot start {:?}", command.get_program()))?;
     if !output.status.success() {
-        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr).trim_end());
+        bail!(
+            "{command:?}: {}\n{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim_end()
+        );
     }
     Ok(output.stdout)
 }
@@ -46,15 +54,23 @@ pub fn run(command: &mut Command) -> Result<Vec<u8>> {
 pub fn build(dir: &Path, machine: &Machine, job: &Job) -> Result<Option<u64>> {
     let release = kernel_release()?;
     let tree = dir.join("initramfs");
-    for name in ["bin", "dev", "proc", "sys", "tmp", "root", "etc", "job", "data", "modules"] {
+    for name in [
+        "bin", "dev", "proc", "sys", "tmp", "root", "etc", "job", "data", "modules",
+    ] {
         fs::create_dir_all(tree.join(name))?;
     }
     fs::copy("/bin/busybox", tree.join("bin/busybox"))?;
     symlink("busybox", tree.join("bin/sh"))?;
     write_executable(&tree.join("init"), include_str!("init.sh"))?;
     fs::write(tree.join("job.sh"), &job.script)?;
-    fs::write(tree.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n")?;
-    fs::write(tree.join("etc/group"), "root:x:0:\nmshv:x:900:\nnogroup:x:65534:\n")?;
+    fs::write(
+        tree.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+    )?;
+    fs::write(
+        tree.join("etc/group"),
+        "root:x:0:\nmshv:x:900:\nnogroup:x:65534:\n",
+    )?;
     if job.dmesg {
         fs::write(tree.join("dmesg.wanted"), "")?;
     }
@@ -66,7 +82,11 @@ pub fn build(dir: &Path, machine: &Machine, job: &Job) -> Result<Option<u64>> {
     }
     let mut list = String::new();
     for (path, options) in modules(&release, &wanted, machine.kvm)? {
-        let name = path.file_name().context("module path")?.to_string_lossy().replace(".xz", "");
+        let name = path
+            .file_name()
+            .context("module path")?
+            .to_string_lossy()
+            .replace(".xz", "");
         unpack_module(&path, &tree.join("modules").join(&name))?;
         list += &format!("/modules/{name}{options}\n");
     }
@@ -78,8 +98,14 @@ pub fn build(dir: &Path, machine: &Machine, job: &Job) -> Result<Option<u64>> {
 
     let iso = dir.join("iso");
     fs::create_dir_all(iso.join("isolinux"))?;
-    fs::copy("/usr/lib/ISOLINUX/isolinux.bin", iso.join("isolinux/isolinux.bin"))?;
-    fs::copy("/usr/lib/syslinux/modules/bios/ldlinux.c32", iso.join("isolinux/ldlinux.c32"))?;
+    fs::copy(
+        "/usr/lib/ISOLINUX/isolinux.bin",
+        iso.join("isolinux/isolinux.bin"),
+    )?;
+    fs::copy(
+        "/usr/lib/syslinux/modules/bios/ldlinux.c32",
+        iso.join("isolinux/ldlinux.c32"),
+    )?;
     fs::copy(format!("/boot/vmlinuz-{release}"), iso.join("vmlinuz"))?;
     fs::rename(dir.join("initrd"), iso.join("initrd"))?;
     let append = machine.command_line();
@@ -90,7 +116,16 @@ pub fn build(dir: &Path, machine: &Machine, job: &Job) -> Result<Option<u64>> {
     run(Command::new("genisoimage")
         .args(["-quiet", "-o"])
         .arg(dir.join("boot.iso"))
-        .args(["-b", "isolinux/isolinux.bin", "-c", "isolinux/boot.cat", "-no-emul-boot", "-boot-load-size", "4", "-boot-info-table"])
+        .args([
+            "-b",
+            "isolinux/isolinux.bin",
+            "-c",
+            "isolinux/boot.cat",
+            "-no-emul-boot",
+            "-boot-load-size",
+            "4",
+            "-boot-info-table",
+        ])
         .arg(&iso))?;
     fs::remove_dir_all(&iso)?;
     fs::remove_dir_all(&tree)?;
@@ -107,7 +142,15 @@ pub fn build(dir: &Path, machine: &Machine, job: &Job) -> Result<Option<u64>> {
 
 /// The second disk: a squashfs, padded to whole cylinders. Not compressed: reading is cheaper than unpacking there.
 fn disk(data: &Path, image: &Path) -> Result<u64> {
-    run(Command::new("mksquashfs").arg(data).arg(image).args(["-quiet", "-no-progress", "-noI", "-noD", "-noF", "-noX", "-all-root"]))?;
+    run(Command::new("mksquashfs").arg(data).arg(image).args([
+        "-quiet",
+        "-no-progress",
+        "-noI",
+        "-noD",
+        "-noF",
+        "-noX",
+        "-all-root",
+    ]))?;
     fs::remove_dir_all(data)?;
     let size = fs::metadata(image)?.len().next_multiple_of(DISK_UNIT);
     fs::File::options().write(true).open(image)?.set_len(size)?;
@@ -118,7 +161,10 @@ fn disk(data: &Path, image: &Path) -> Result<u64> {
 fn place(path: &Path, target: &Path, root: &Path) -> Result<()> {
     ensure!(path.exists(), "{} does not exist", path.display());
     fs::create_dir_all(target.parent().context("target has no parent")?)?;
-    run(Command::new("cp").args(["-rL", "--preserve=mode"]).arg(path).arg(target))?;
+    run(Command::new("cp")
+        .args(["-rL", "--preserve=mode"])
+        .arg(path)
+        .arg(target))?;
     if path.is_dir() {
         return Ok(());
     }
@@ -137,8 +183,14 @@ fn place(path: &Path, target: &Path, root: &Path) -> Result<()> {
 
 /// Copies the shared libraries of a program under the same paths.
 fn libraries(program: &Path, root: &Path) -> Result<()> {
-    let output = Command::new("ldd").arg(program).output().context("cannot start ldd")?;
-    for word in String::from_utf8_lossy(&output.stdout).split_whitespace().filter(|word| word.starts_with('/')) {
+    let output = Command::new("ldd")
+        .arg(program)
+        .output()
+        .context("cannot start ldd")?;
+    for word in String::from_utf8_lossy(&output.stdout)
+        .split_whitespace()
+        .filter(|word| word.starts_with('/'))
+    {
         let target = root.join(&word[1..]);
         if !target.exists() {
             fs::create_dir_all(target.parent().context("library has no directory")?)?;
@@ -163,17 +215,28 @@ fn modules(release: &str, wanted: &[String], kvm: bool) -> Result<Vec<(PathBuf, 
             .lines()
             .find(|line| {
                 let path = line.split(':').next().unwrap_or("").replace('_', "-");
-                path.contains(&file) && path.rsplit('/').next().is_some_and(|last| last.starts_with(&file[1..]))
+                path.contains(&file)
+                    && path
+                        .rsplit('/')
+                        .next()
+                        .is_some_and(|last| last.starts_with(&file[1..]))
             })
             .with_context(|| format!("kernel {release} has no module {name}"))?;
         // "module: direct-dependency ... deepest": the reverse is the order of loading.
-        let mut chain: Vec<&str> = line.split([':', ' ']).filter(|part| !part.is_empty()).collect();
+        let mut chain: Vec<&str> = line
+            .split([':', ' '])
+            .filter(|part| !part.is_empty())
+            .collect();
         chain.reverse();
         for part in chain {
             let path = base.join(part);
             if order.iter().all(|(known, _)| *known != path) {
                 // With APICv on, KVM uses posted interrupts, whose descriptor Bochs 3.0 refuses.
-                let options = if part.contains("kvm-intel") || part.contains("kvm_intel") { " enable_apicv=0" } else { "" };
+                let options = if part.contains("kvm-intel") || part.contains("kvm_intel") {
+                    " enable_apicv=0"
+                } else {
+                    ""
+                };
                 order.push((path, options));
             }
         }
@@ -195,7 +258,11 @@ fn unpack_module(path: &Path, target: &Path) -> Result<()> {
 /// The initramfs as a cpio archive, not compressed.
 fn archive(tree: &Path, target: &Path) -> Result<()> {
     run(Command::new("sh")
-        .args(["-c", r#"cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet > "$2""#, "sh"])
+        .args([
+            "-c",
+            r#"cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet > "$2""#,
+            "sh",
+        ])
         .arg(tree)
         .arg(target))?;
     Ok(())

@@ -71,14 +71,29 @@ fn run(args: &Run) -> Result<ExitCode> {
         args.job.clone()
     };
     let job = Job {
-        files: args.files.iter().map(|text| named(text)).collect::<Result<_>>()?,
-        data: args.data.iter().map(|text| named(text)).collect::<Result<_>>()?,
+        files: args
+            .files
+            .iter()
+            .map(|text| named(text))
+            .collect::<Result<_>>()?,
+        data: args
+            .data
+            .iter()
+            .map(|text| named(text))
+            .collect::<Result<_>>()?,
         modules: args.modules.clone(),
         script,
         dmesg: args.dmesg,
     };
     let timeout = Duration::from_secs(args.timeout);
-    let outcome = bochs::run(&args.dir, &args.machine, &job, timeout, args.console, &mut |line| println!("{line}"))?;
+    let outcome = bochs::run(
+        &args.dir,
+        &args.machine,
+        &job,
+        timeout,
+        args.console,
+        &mut |line| println!("{line}"),
+    )?;
     if args.dmesg {
         outcome.dmesg.iter().for_each(|line| println!("{line}"));
     }
@@ -99,7 +114,11 @@ fn named(text: &str) -> Result<(PathBuf, String)> {
         Some((path, name)) => (PathBuf::from(path), name.to_string()),
         None => {
             let path = PathBuf::from(text);
-            let name = path.file_name().with_context(|| format!("{text} has no file name"))?.to_string_lossy().into_owned();
+            let name = path
+                .file_name()
+                .with_context(|| format!("{text} has no file name"))?
+                .to_string_lossy()
+                .into_owned();
             (path, name)
         }
     };
