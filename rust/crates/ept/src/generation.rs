@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// The flush generation of one EPT root.
 pub struct RootGeneration {
-    pub(crate) id: u64,
+    id: u64,
     generation: AtomicU64,
 }
 
@@ -23,13 +23,15 @@ impl RootGeneration {
         }
     }
 
-    /// Makes every CPU flush before it uses the root again. After the entries were changed,
-    /// before one looks which VPs are in guest mode.
+    /// Makes every CPU flush before it uses the root again, and returns the new generation. After
+    /// the entries were changed, before one looks which VPs are in guest mode.
     #[inline]
-    pub fn bump(&self) {
+    pub fn bump(&self) -> u64 {
         // SeqCst, with the store in GuestMode::enter: either the zap sees the VP in guest mode or
         // the VP sees the new generation.
-        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.generation
+            .fetch_add(1, Ordering::SeqCst)
+            .wrapping_add(1)
     }
 
     /// The generation now.
@@ -42,13 +44,9 @@ impl RootGeneration {
 /// A root that this CPU must flush before it uses it. Made by [`SeenGenerations::check`].
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stale(Fresh);
-
-/// A root whose translations this CPU flushed up to `generation`. For [`crate::GuestMode::enter`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fresh {
-    pub(crate) id: u64,
-    pub(crate) generation: u64,
+pub struct Stale {
+    id: u64,
+    generation: u64,
 }
 
 struct Seen {
@@ -79,35 +77,28 @@ impl<const SLOTS: usize> SeenGenerations<SLOTS> {
         }
     }
 
-    /// Whether this CPU must flush `root`: on `Err` do a single-context INVEPT and call
-    /// [`SeenGenerations::flushed`] with what is in it.
+    /// Whether this CPU must flush `root`: then do a single-context INVEPT and call
+    /// [`SeenGenerations::flushed`] with the answer.
     #[inline]
-    pub fn check(&self, root: &RootGeneration) -> Result<Fresh, Stale> {
+    pub fn check(&self, root: &RootGeneration) -> Option<Stale> {
         // Read before the flush: what is zapped after this read is found at the next check.
         let generation = root.current();
-        for seen in &self.slots {
-            if seen.id.load(Ordering::Relaxed) == root.id
+        let seen = self.slots.iter().any(|seen| {
+            seen.id.load(Ordering::Relaxed) == root.id
                 && seen.generation.load(Ordering::Relaxed) == generation
-            {
-                return Ok(Fresh {
-                    id: root.id,
-                    generation,
-                });
-            }
-        }
-        Err(Stale(Fresh {
+        });
+        (!seen).then_some(Stale {
             id: root.id,
             generation,
-        }))
+        })
     }
 
     /// Notes that this CPU flushed the root after the check that gave `stale`.
-    pub fn flushed(&self, stale: Stale) -> Fresh {
-        let fresh = stale.0;
+    pub fn flushed(&self, stale: Stale) {
         let known = self
             .slots
             .iter()
-            .find(|s| s.id.load(Ordering::Relaxed) == fresh.id);
+            .find(|s| s.id.load(Ordering::Relaxed) == stale.id);
         let slot = match known {
             Some(slot) => Some(slot),
             None => {
@@ -116,13 +107,12 @@ impl<const SLOTS: usize> SeenGenerations<SLOTS> {
             }
         };
         if let Some(slot) = slot {
-            slot.id.store(fresh.id, Ordering::Relaxed);
-            slot.generation.store(fresh.generation, Ordering::Relaxed);
+            slot.id.store(stale.id, Ordering::Relaxed);
+            slot.generation.store(stale.generation, Ordering::Relaxed);
         }
-        fresh
     }
 
-    /// Forgets everything: after an all-context INVEPT by another, or when the CPU comes online.
+    /// Forgets everything: when the CPU comes online, or the roots' ids are unknown.
     pub fn forget(&self) {
         for seen in &self.slots {
             seen.id.store(0, Ordering::Relaxed);

@@ -1,31 +1,35 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Whether a VP is in guest mode: what a zap waits for.
+//! Whether a VP is in guest mode: what a flush waits for.
 
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 
-use crate::generation::{Fresh, RootGeneration};
+use crate::generation::RootGeneration;
 
-const OUT: u32 = u32::MAX;
+const OUT: u64 = u64::MAX;
 
-/// On which CPU a VP is in guest mode, if it is. Stored by the VP's CPU, read by those who zap.
-pub struct GuestMode(AtomicU32);
+/// On which CPU a VP is in guest mode, if it is, and on translations of which generation. Stored
+/// by the VP's CPU, read by those who flush or kick.
+///
+/// Bits 31:0 are the CPU, bits 63:32 the low half of the generation.
+pub struct GuestMode(AtomicU64);
 
 impl GuestMode {
     /// Not in guest mode.
     pub const fn new() -> GuestMode {
-        GuestMode(AtomicU32::new(OUT))
+        GuestMode(AtomicU64::new(OUT))
     }
 
-    /// Announces guest mode and says whether what this CPU flushed is still all that `root` needs.
-    /// If not, takes the announcement back: check and flush again.
+    /// Announces guest mode on `cpu` and says whether `root` is still at `generation`, up to which
+    /// this CPU has flushed. If not, takes the announcement back: check and flush again.
     ///
-    /// Before each entry, also between two entries of one window.
+    /// Before each entry, also between two entries of one window. `cpu` is not `u32::MAX`.
     #[inline]
-    pub fn enter(&self, cpu: u32, root: &RootGeneration, fresh: Fresh) -> bool {
-        // SeqCst: the store before the load, against bump() before running_on().
-        self.0.store(cpu, Ordering::SeqCst);
-        if root.id == fresh.id && root.current() == fresh.generation {
+    pub fn enter(&self, cpu: u32, root: &RootGeneration, generation: u64) -> bool {
+        let announced = (generation << 32) | u64::from(cpu);
+        // SeqCst: the store before the load, against bump() before behind().
+        self.0.store(announced, Ordering::SeqCst);
+        if root.current() == generation {
             return true;
         }
         self.leave();
@@ -38,14 +42,26 @@ impl GuestMode {
         self.0.store(OUT, Ordering::Release);
     }
 
-    /// The CPU to kick. After [`RootGeneration::bump`], a zap kicks it and waits until this
-    /// says `None` or another CPU once: whoever enters later sees the new generation.
+    /// The CPU on which the VP is in guest mode: for kicks that bring news.
     #[inline]
     pub fn running_on(&self) -> Option<u32> {
         match self.0.load(Ordering::SeqCst) {
             OUT => None,
-            cpu => Some(cpu),
+            announced => Some(announced as u32),
         }
+    }
+
+    /// The CPU on which the VP is in guest mode with translations from before `generation`.
+    ///
+    /// A VP that left and entered again does not count, so a flush that polls this cannot miss
+    /// that it was out.
+    #[inline]
+    pub fn behind(&self, generation: u64) -> Option<u32> {
+        let announced = self.0.load(Ordering::SeqCst);
+        let lag = (generation as u32).wrapping_sub((announced >> 32) as u32);
+        // Half of all generations cannot pass during one stay in the guest.
+        let old = lag != 0 && lag < 1 << 31;
+        (announced != OUT && old).then_some(announced as u32)
     }
 }
 

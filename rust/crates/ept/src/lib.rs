@@ -19,9 +19,12 @@
 //!
 //! Making a translation (absent to present, or more rights) needs no flush: an EPT violation
 //! drops the mappings that the CPU cached for that address (SDM 29.4.3.1). Everything that takes
-//! something away reports `flush` or `changed`; the caller then bumps the root's generation, kicks
-//! the VPs that run and waits until they left guest mode. Only after that may it reuse pages that
-//! the leaves named or tables that [`Frames::free`] was given.
+//! something away reports `flush` or `any`; the caller then calls [`flush()`], which bumps the
+//! root's generation, kicks the VPs in guest mode and waits until none uses old translations.
+//! Only after that may it reuse pages that the leaves named or tables that [`Frames::free`] got.
+//!
+//! The map lock is held until the flush is done: a second zap of the same pages finds nothing
+//! left to do, and must not return before the first one has finished.
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -30,6 +33,7 @@
 mod addr;
 mod entry;
 mod eptp;
+mod flush;
 mod generation;
 mod guest_mode;
 mod map;
@@ -42,7 +46,8 @@ mod vpid;
 pub use addr::{Gpa, GpaRange, PageSize, Spa};
 pub use entry::{Leaf, MemoryType, Rights};
 pub use eptp::Eptp;
-pub use generation::{Fresh, RootGeneration, SeenGenerations, Stale};
+pub use flush::flush;
+pub use generation::{RootGeneration, SeenGenerations, Stale};
 pub use guest_mode::GuestMode;
 pub use map::{Change, MapError, Mapped, Mapping};
 pub use placement::{Placement, Transition};
