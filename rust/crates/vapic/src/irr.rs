@@ -52,7 +52,7 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
             self.report_error(regs::ESR_RECEIVE_ILLEGAL_VECTOR);
         }
         let mut any = false;
-        for (i, &bits) in (0u8..).zip(posted) {
+        for (i, &bits) in (0u8..8).zip(posted) {
             let bits = if i == 0 { bits & !0xFFFF } else { bits };
             if bits == 0 {
                 continue;
@@ -65,7 +65,7 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
                 Trigger::Level => tmr | bits,
             };
             self.page.set_word(regs::TMR, i, tmr);
-            self.irr_words |= 1 << i;
+            self.irr_words |= 1 << (i & 7);
             any = true;
         }
         any

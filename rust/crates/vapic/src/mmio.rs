@@ -14,7 +14,8 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
     pub fn mmio_read(&mut self, offset: u16, len: u8, now_tsc: u64) -> u64 {
         let register = offset & 0xFF0;
         let byte = offset & 0xF;
-        if byte + u16::from(len.min(8)) > 4 || self.mode != Mode::XApic {
+        let len = len.min(8);
+        if byte + u16::from(len) > 4 || self.mode != Mode::XApic {
             return 0;
         }
         if !is_xapic_register(register) {
@@ -22,7 +23,7 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
             return 0;
         }
         let value = u64::from(self.read(register, now_tsc)) >> (byte * 8);
-        value & ((1u64 << (len * 8)) - 1)
+        value & 1u64.wrapping_shl(u32::from(len) * 8).wrapping_sub(1)
     }
 
     /// A store of `len` bytes at `offset` of the APIC page, in xAPIC mode. Only aligned 32-bit

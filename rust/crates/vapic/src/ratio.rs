@@ -33,16 +33,15 @@ impl Ratio {
     /// `value` converted, with 32 fractional bits.
     #[inline]
     pub(crate) fn apply_q32(self, value: u64) -> u128 {
-        (u128::from(value) * u128::from(self.mult)) >> self.shift.saturating_sub(32)
+        (u128::from(value) * u128::from(self.mult)).wrapping_shr(self.shift.saturating_sub(32))
     }
 
     /// `value` converted and rounded up.
     #[inline]
     pub(crate) fn apply_ceil(self, value: u64) -> u64 {
         let product = u128::from(value) * u128::from(self.mult);
-        let below_one = (1u128 << self.shift) - 1;
-        // At most 2^127 + 2^96: no overflow.
-        ((product + below_one) >> self.shift) as u64
+        let below_one = 1u128.wrapping_shl(self.shift).wrapping_sub(1);
+        product.saturating_add(below_one).wrapping_shr(self.shift) as u64
     }
 }
 

@@ -122,11 +122,11 @@ impl Timer {
         self.running = count != 0 && self.mode.counts();
         let ticks = self
             .bus_to_tsc
-            .apply_q32(u64::from(count) << self.divide_shift);
+            .apply_q32(u64::from(count) << (self.divide_shift & 7));
         self.deadline_q32 = (u128::from(now) << 32).wrapping_add(ticks);
         self.period_q32 = self
             .bus_to_tsc
-            .apply_q32(u64::from(self.initial_count) << self.divide_shift);
+            .apply_q32(u64::from(self.initial_count) << (self.divide_shift & 7));
     }
 
     /// If the timer has expired, stops it or starts its next period, and tells so. Periods that
@@ -171,8 +171,9 @@ impl Timer {
         }
         // More is left only if the TSC ran backwards.
         let left = left.min((self.period_q32 >> 32) as u64 + 1);
-        let below_one = (1u64 << self.divide_shift) - 1;
-        let count = (self.tsc_to_bus.apply_ceil(left) + below_one) >> self.divide_shift;
+        let below_one = (1u64 << (self.divide_shift & 7)) - 1;
+        let ticks = self.tsc_to_bus.apply_ceil(left).saturating_add(below_one);
+        let count = ticks >> (self.divide_shift & 7);
         count.clamp(1, self.initial_count.max(1).into()) as u32
     }
 }
