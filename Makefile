@@ -1,14 +1,16 @@
 # SPDX-License-Identifier: GPL-2.0
 #
 # make                 hvrs.ko and hvrsctl for the running kernel, under build/host
-# make lab             the same for the lab's kernel, under build/lab (makes the lab first)
+# make lab             the same for the lab's kernel, under build/lab (makes the lab first, about 4 minutes)
 # make lab-run JOB='insmod hvrs.ko; dmesg | tail' [FILES='build/lab/x tests/y.sh'] [OPTIONS='--kvm --cpus 2 --model tigerlake --dmesg']
-#                      boots the lab's machine (Bochs) with hvrs.ko, FILES (and hvrsctl, when built) in /job and runs JOB there,
-#                      a file or a text for the shell; the exit status is the job's. OPTIONS=--help lists all
+#                      boots the lab's machine (Bochs) with hvrs.ko, hvrsctl and FILES in /job and runs JOB there, a file or
+#                      a text for the shell; the exit status is the job's. OPTIONS=--help lists all
+# make test            all tests, in the lab; SUITES='check units guests' only these
+# make check           formatting, lints, unsafe allow-list, shell scripts
 # make lab-shell       a shell in the lab's root file system; or: tests/lab/enter COMMAND...
 #
 # Variables: KERNEL=RELEASE builds for another kernel than the running one; HVRS_CACHE=DIR is where the lab is kept
-# (/var/cache/hvrs); V=1 shows commands.
+# (/var/cache/hvrs); V=1 shows commands; PROFILE=dev builds hvrsctl faster.
 
 ifdef HVRS_IN_LAB
 KERNEL ?= $(shell ls /lib/modules | sort -V | tail -n 1)
@@ -22,7 +24,9 @@ endif
 JOBS ?= $(shell nproc)
 LAB := tests/lab/enter
 
-all: module
+PROFILE ?= release
+
+all: module hvrsctl
 
 # KDIR is asked for only when something is built, because making it can take minutes.
 module:
@@ -30,8 +34,22 @@ module:
 	@kdir=$$(rust/kdir '$(KERNEL)' '$(CACHE)') && \
 	$(MAKE) --no-print-directory -C "$$kdir" M='$(CURDIR)' MO='$(CURDIR)/$(BUILD)/module' modules
 
+hvrsctl:
+	@cargo build -q --profile $(PROFILE) --manifest-path userspace-tool/Cargo.toml --target-dir $(BUILD)/hvrsctl-cargo
+	@cp -u $(BUILD)/hvrsctl-cargo/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/hvrsctl $(BUILD)/hvrsctl
+
+# The micro-guests: freestanding images.
+guests:
+	@cargo build -q --release --manifest-path tests/guests/Cargo.toml --target-dir build/guests
+
+# clippy over the module, with objects of its own because they are compiled by another program.
+module-clippy:
+	@mkdir -p $(BUILD)/clippy/module
+	@kdir=$$(rust/kdir '$(KERNEL)' '$(CACHE)') && \
+	$(MAKE) --no-print-directory -C "$$kdir" M='$(CURDIR)' MO='$(CURDIR)/$(BUILD)/clippy/module' CLIPPY=1 modules
+
 lab:
-	@$(LAB) $(MAKE) -j$(JOBS) all
+	@$(LAB) $(MAKE) --no-print-directory -j$(JOBS) all
 
 # The driver of the lab, itself built in the lab.
 LAB_DRIVER := build/lab/cargo/debug/lab
@@ -44,9 +62,18 @@ export JOB
 ifdef HVRS_IN_LAB
 lab-run: module lab-driver
 	@$(LAB_DRIVER) run $(foreach file,$(wildcard $(BUILD)/module/hvrs.ko $(BUILD)/hvrsctl) $(FILES),--file '$(file)') $(OPTIONS) "$$JOB"
+
+test: module hvrsctl guests lab-driver
+	@$(LAB_DRIVER) test $(SUITES)
+
+check: lab-driver
+	@$(LAB_DRIVER) test check
 else
 lab-run:
 	@$(LAB) env JOB="$$JOB" $(MAKE) --no-print-directory -j$(JOBS) $@ FILES='$(FILES)' OPTIONS='$(OPTIONS)'
+
+test check:
+	@$(LAB) $(MAKE) --no-print-directory -j$(JOBS) $@ SUITES='$(SUITES)' PROFILE=$(PROFILE)
 endif
 
 lab-shell:
@@ -55,4 +82,4 @@ lab-shell:
 clean:
 	rm -rf build/host build/lab
 
-.PHONY: all module lab lab-driver lab-run lab-shell clean
+.PHONY: all module module-clippy hvrsctl guests lab lab-driver lab-run lab-shell test check clean

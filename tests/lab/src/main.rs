@@ -1,8 +1,15 @@
 //! The lab: a VT-x machine on a machine without VT-x. Boots Debian's stock kernel in Bochs with files and a job.
 
 mod bochs;
+mod cargo;
+mod check;
+mod guest;
 mod image;
 mod machine;
+mod protocol;
+mod report;
+mod suites;
+mod test;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -27,6 +34,17 @@ struct Cli {
 enum Verb {
     /// Boot the machine with files and run one job in it; the exit status is the job's
     Run(Run),
+    /// Run tests and write build/test-results.json
+    Test(Test),
+}
+
+#[derive(Args)]
+struct Test {
+    /// Boots at the same time; 0 is one for each host CPU, at most 4
+    #[arg(long, default_value_t = 0)]
+    parallel: usize,
+    /// Suites: check, units, or names of boots; all if none is given
+    suites: Vec<String>,
 }
 
 #[derive(Args)]
@@ -61,6 +79,19 @@ struct Run {
 fn main() -> Result<ExitCode> {
     match Cli::parse().verb {
         Verb::Run(args) => run(&args),
+        Verb::Test(args) => {
+            let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+            let parallel = if args.parallel == 0 {
+                cpus.min(4)
+            } else {
+                args.parallel
+            };
+            Ok(if test::run(&args.suites, parallel)? {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::FAILURE
+            })
+        }
     }
 }
 

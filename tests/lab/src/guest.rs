@@ -1,0 +1,44 @@
+//! What guests of hvrs are made of: the micro-guests, and Debian's stock kernel with an initramfs.
+
+use std::fs;
+use std::path::PathBuf;
+
+use anyhow::{ensure, Context, Result};
+
+use crate::image;
+
+/// The micro-guests that were built, for `/job/guests`. `bench` measures and asserts nothing: it is not among them.
+pub fn micro_guests() -> Result<Vec<(PathBuf, String)>> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir("tests/guests/images/src/bin")? {
+        let name = entry?
+            .path()
+            .file_stem()
+            .context("image name")?
+            .to_string_lossy()
+            .into_owned();
+        if name != "bench" {
+            let path = PathBuf::from(format!("build/guests/release/{name}"));
+            ensure!(path.exists(), "micro-guest {} is not built", path.display());
+            found.push((path, format!("guests/{name}")));
+        }
+    }
+    found.sort();
+    ensure!(!found.is_empty(), "there are no micro-guests");
+    Ok(found)
+}
+
+/// The stock kernel and its initramfs as a guest, for `/data`.
+pub fn linux() -> Result<Vec<(PathBuf, String)>> {
+    let release = image::kernel_release()?;
+    Ok(vec![
+        (
+            PathBuf::from(format!("/boot/vmlinuz-{release}")),
+            "vmlinuz".to_string(),
+        ),
+        (
+            PathBuf::from("build/lab/guest-initrd"),
+            "guest-initrd".to_string(),
+        ),
+    ])
+}

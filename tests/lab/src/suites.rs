@@ -1,0 +1,81 @@
+//! What `make test` consists of. To add a test, add a row here (and, for a boot, a script in `tests/lab/jobs`).
+
+/// Cargo packages whose tests run on this machine. A path that ends in `/*` is every package in that directory.
+pub const PACKAGES: &[&str] = &["rust/crates/*", "userspace-tool", "tests/lab"];
+
+/// Cargo workspaces for rustfmt and clippy.
+pub const WORKSPACES: &[&str] = &["rust/crates", "userspace-tool", "tests/guests", "tests/lab"];
+
+/// One boot of the lab's machine and the tests in it.
+#[derive(Debug)]
+pub struct Boot {
+    /// Name of the suite.
+    pub name: &'static str,
+    /// CPU model of Bochs.
+    pub model: &'static str,
+    /// CPUs of the lab's machine.
+    pub cpus: u32,
+    /// Its memory in MiB.
+    pub memory: u32,
+    /// kvm_intel loaded.
+    pub kvm: bool,
+    /// Script in `tests/lab/jobs`.
+    pub job: &'static str,
+    /// First argument of the script: what it should do.
+    pub argument: &'static str,
+    /// What it needs besides hvrs.ko, hvrsctl and the scripts.
+    pub needs: &'static [Need],
+    /// Host seconds.
+    pub timeout: u64,
+}
+
+/// What a boot can bring along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// The micro-guests, in /job.
+    MicroGuests,
+    /// The stock kernel and an initramfs for guests, as /data/vmlinuz and /data/guest-initrd.
+    LinuxGuest,
+}
+
+const BASE: Boot = Boot {
+    name: "",
+    model: "corei7_skylake_x",
+    cpus: 1,
+    memory: 1024,
+    kvm: false,
+    job: "",
+    argument: "",
+    needs: &[],
+    timeout: 300,
+};
+
+/// All boots. Two run at a time where there are two CPUs, so the long ones come first.
+pub const BOOTS: &[Boot] = &[
+    Boot {
+        name: "guests",
+        job: "guests.sh",
+        needs: &[Need::MicroGuests],
+        timeout: 600,
+        ..BASE
+    },
+    Boot {
+        name: "guests-kvm",
+        kvm: true,
+        job: "guests.sh",
+        needs: &[Need::MicroGuests],
+        timeout: 600,
+        ..BASE
+    },
+    Boot {
+        name: "module",
+        job: "module.sh",
+        ..BASE
+    },
+    Boot {
+        name: "module-kvm",
+        kvm: true,
+        job: "module.sh",
+        ..BASE
+    },
+];

@@ -1,0 +1,121 @@
+//! `make test`: everything of [`suites`](crate::suites), or what matches.
+
+use std::collections::VecDeque;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::thread;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::bochs;
+use crate::image::Job;
+use crate::machine::Machine;
+use crate::protocol::Reader;
+use crate::report::{self, Row};
+use crate::suites::{Boot, Need, BOOTS, PACKAGES};
+use crate::{cargo, check, guest};
+
+/// Where the results go.
+const RESULTS: &str = "build/test-results.json";
+
+/// Runs what `wanted` names (all if empty): `check`, `units`, or names of boots. Whether all passed.
+pub fn run(wanted: &[String], parallel: usize) -> Result<bool> {
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|want| want == name);
+    if let Some(unknown) = wanted.iter().find(|want| {
+        !["check", "units"].contains(&want.as_str()) && BOOTS.iter().all(|boot| boot.name != **want)
+    }) {
+        let names: Vec<&str> = BOOTS.iter().map(|boot| boot.name).collect();
+        anyhow::bail!(
+            "there is no suite {unknown}; there are: check units {}",
+            names.join(" ")
+        );
+    }
+    let mut rows = Vec::new();
+    if is_wanted("check") {
+        rows.extend(check::run()?);
+    }
+    if is_wanted("units") {
+        for entry in PACKAGES {
+            for package in cargo::packages(entry)? {
+                rows.extend(cargo::test(&package)?);
+            }
+        }
+    }
+    let queue: Mutex<VecDeque<&Boot>> =
+        Mutex::new(BOOTS.iter().filter(|boot| is_wanted(boot.name)).collect());
+    let found = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..parallel {
+            scope.spawn(|| loop {
+                // The lock is held only while taking the next one.
+                let next = queue.lock().unwrap().pop_front();
+                let Some(boot) = next else { break };
+                let result = run_boot(boot).unwrap_or_else(|error| {
+                    let row = Row::of(
+                        format!("{}: machine", boot.name),
+                        0.0,
+                        Some(format!("{error:#}")),
+                    );
+                    row.show();
+                    vec![row]
+                });
+                found.lock().unwrap().extend(result);
+            });
+        }
+    });
+    rows.extend(found.into_inner().unwrap());
+    report::write(Path::new(RESULTS), &rows)?;
+    Ok(report::summarize(&rows))
+}
+
+/// Boots the machine once and reads its tests.
+fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
+    let machine = Machine {
+        model: boot.model.to_string(),
+        cpus: boot.cpus,
+        memory: boot.memory,
+        kvm: boot.kvm,
+        append: String::new(),
+    };
+    let mut job = Job {
+        files: vec![
+            (
+                PathBuf::from("build/lab/module/hvrs.ko"),
+                "hvrs.ko".to_string(),
+            ),
+            (PathBuf::from("build/lab/hvrsctl"), "hvrsctl".to_string()),
+            (
+                PathBuf::from("tests/lab/jobs/common.sh"),
+                "common.sh".to_string(),
+            ),
+        ],
+        script: format!(
+            "set -- {}\n{}",
+            boot.argument,
+            std::fs::read_to_string(format!("tests/lab/jobs/{}", boot.job))
+                .with_context(|| boot.job.to_string())?
+        ),
+        ..Job::default()
+    };
+    for need in boot.needs {
+        match need {
+            Need::MicroGuests => job.files.extend(guest::micro_guests()?),
+            Need::LinuxGuest => job.data.extend(guest::linux()?),
+        }
+    }
+    let dir = PathBuf::from(format!("build/lab/run-{}", boot.name));
+    let mut reader = Reader::new(boot.name);
+    let timeout = Duration::from_secs(boot.timeout);
+    let outcome = bochs::run(&dir, &machine, &job, timeout, false, &mut |line| {
+        reader.line(line)
+    })?;
+    let failure = if outcome.ok() {
+        None
+    } else {
+        let mut text = Vec::new();
+        bochs::explain(&dir, &outcome, &mut text)?;
+        Some(String::from_utf8_lossy(&text).trim_end().to_string())
+    };
+    Ok(reader.finish(outcome.seconds, failure))
+}
