@@ -252,7 +252,7 @@ mod tests {
     /// each field sits where the specification says, and the reserved mask is the rest.
     #[test]
     fn control_word_layout() {
-        let i = HvHypercallInput(0xffff_ffff_ffff_ffff & !HvHypercallInput::RESERVED);
+        let i = HvHypercallInput(!HvHypercallInput::RESERVED);
         assert_eq!(i.code().0, 0xffff);
         assert!(i.fast() && i.nested());
         assert_eq!(i.variable_header_size(), 0x3ff);
