@@ -322,12 +322,12 @@ impl FeatureSet {
     pub const fn has(&self, feature: Feature) -> bool {
         let n = feature as usize;
         // An index below 128 by the assertion above.
-        self.0[n / 64 & 1] & 1 << (n % 64) != 0
+        self.0[(n / 64) & 1] & (1 << (n % 64)) != 0
     }
 
     fn insert(&mut self, feature: Feature) {
         let n = feature as usize;
-        self.0[n / 64 & 1] |= 1 << (n % 64);
+        self.0[(n / 64) & 1] |= 1 << (n % 64);
     }
 
     /// What can be shown on a host of which `host` tells CPUID results and `host_xcr0` the XSAVE components.
@@ -345,7 +345,7 @@ impl FeatureSet {
             let host_bit = || {
                 p.leaf <= max
                     && ((p.leaf, p.subleaf) != (7, 1) || host(7, 0)[0] >= 1)
-                    && host(p.leaf, p.subleaf)[p.reg as usize] >> p.bit & 1 != 0
+                    && (host(p.leaf, p.subleaf)[p.reg as usize] >> p.bit) & 1 != 0
             };
             if row.gate.open(machine, host_xcr0, host_bit)
                 && !machine.disabled.names(row.tlfs)

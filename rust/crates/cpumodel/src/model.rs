@@ -213,7 +213,7 @@ impl CpuModel {
         }
         self.extended[7][3] = reg_ext(7, Reg::Edx);
         // Linear addresses are 48 bits wide: LA57 is not shown.
-        let widths = machine.physical_address_bits as u32 | 48 << 8;
+        let widths = machine.physical_address_bits as u32 | (48 << 8);
         self.extended[8] = [widths, reg_ext(8, Reg::Ebx), 0, 0];
     }
 

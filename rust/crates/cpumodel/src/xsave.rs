@@ -53,11 +53,11 @@ impl XsaveModel {
 
     /// The components of the host that a guest could have: the ones that are known and whose layout is sane.
     pub fn host_xcr0(host: &dyn Fn(u32, u32) -> [u32; 4]) -> u64 {
-        if host(0, 0)[0] < 0xd || host(1, 0)[2] & 1 << 26 == 0 {
+        if host(0, 0)[0] < 0xd || host(1, 0)[2] & (1 << 26) == 0 {
             return 0;
         }
         let [low, _, _, high] = host(0xd, 0);
-        let mut xcr0 = ((high as u64) << 32 | low as u64) & XCR0_KNOWN;
+        let mut xcr0 = (((high as u64) << 32) | low as u64) & XCR0_KNOWN;
         for i in FIRST..COMPONENTS as u32 {
             let [size, offset, flags, _] = host(0xd, i);
             let sane = size != 0 && offset >= XSAVE_MIN_SIZE && flags & 1 == 0;
@@ -88,7 +88,7 @@ impl XsaveModel {
         }
         model.xcr0 = host_xcr0 & wanted;
         for (i, component) in (0u32..).zip(model.components.iter_mut()) {
-            if i >= FIRST && model.xcr0 >> i & 1 != 0 {
+            if i >= FIRST && (model.xcr0 >> i) & 1 != 0 {
                 let [size, offset, flags, _] = host(0xd, i);
                 *component = Component {
                     size,
@@ -120,7 +120,7 @@ impl XsaveModel {
     pub fn standard_size(&self, xcr0: u64) -> u32 {
         let mut size = XSAVE_MIN_SIZE;
         for (i, c) in self.components.iter().enumerate() {
-            if xcr0 >> i & 1 != 0 {
+            if (xcr0 >> i) & 1 != 0 {
                 size = size.max(c.offset.saturating_add(c.size));
             }
         }
@@ -131,7 +131,7 @@ impl XsaveModel {
     pub fn compacted_size(&self, xcr0: u64) -> u32 {
         let mut size = XSAVE_MIN_SIZE;
         for (i, c) in self.components.iter().enumerate() {
-            if i as u32 >= FIRST && xcr0 & self.xcr0 & 1 << i != 0 {
+            if i as u32 >= FIRST && xcr0 & self.xcr0 & (1 << i) != 0 {
                 if c.align64 {
                     size = size.saturating_add(63) & !63;
                 }

@@ -30,7 +30,7 @@ pub fn cpuid(leaf: u32, features: &PartitionFeatures, guest_os_id: u64) -> Optio
         HYPERV_CPUID_INTERFACE => [HYPERV_INTERFACE_SIGNATURE, 0, 0, 0],
         HYPERV_CPUID_VERSION if guest_os_id != 0 => {
             let v = features.version;
-            [v.build, (v.major as u32) << 16 | v.minor as u32, 0, 0]
+            [v.build, ((v.major as u32) << 16) | v.minor as u32, 0, 0]
         }
         HYPERV_CPUID_FEATURES => [
             features.privileges.low(),
@@ -96,7 +96,7 @@ mod tests {
     fn features() {
         assert_eq!(
             cpuid(0x4000_0003, &all(), 0),
-            Some([0xa63, 0, 0, 1 << 8 | 1 << 18])
+            Some([0xa63, 0, 0, (1 << 8) | (1 << 18)])
         );
         let least =
             PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(cpuid(0x4000_0005, &all(), 0), Some([64, 0, 0, 0]));
         assert_eq!(
             cpuid(0x4000_0006, &all(), 0),
-            Some([1 << 1 | 1 << 3, 0, 0, 0])
+            Some([(1 << 1) | (1 << 3), 0, 0, 0])
         );
     }
 

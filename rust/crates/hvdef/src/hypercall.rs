@@ -198,13 +198,13 @@ impl HvHypercallInput {
     /// The same call, to be continued at repetition `start` (row A-20).
     #[inline]
     pub const fn with_rep_start(self, start: u16) -> Self {
-        Self(self.0 & !(0xfff << 48) | ((start & 0xfff) as u64) << 48)
+        Self(self.0 & !(0xfff << 48) | (((start & 0xfff) as u64) << 48))
     }
 
     /// The same call with `count` repetitions.
     #[inline]
     pub const fn with_rep_count(self, count: u16) -> Self {
-        Self(self.0 & !(0xfff << 32) | ((count & 0xfff) as u64) << 32)
+        Self(self.0 & !(0xfff << 32) | (((count & 0xfff) as u64) << 32))
     }
 
     /// The same call with its input in registers.
@@ -229,7 +229,7 @@ impl HvHypercallResult {
     /// The answer of a rep call.
     #[inline]
     pub const fn rep(status: HvStatus, completed: u16) -> Self {
-        Self(status.0 as u64 | ((completed & 0xfff) as u64) << 32)
+        Self(status.0 as u64 | (((completed & 0xfff) as u64) << 32))
     }
 
     /// Status of the call.
@@ -258,7 +258,7 @@ mod tests {
         assert_eq!(i.variable_header_size(), 0x3ff);
         assert_eq!(i.rep_count(), 0xfff);
         assert_eq!(i.rep_start(), 0xfff);
-        let known = 0xffff | 1 << 16 | 0x3ff << 17 | 1 << 31 | 0xfff << 32 | 0xfff << 48;
+        let known = 0xffff | (1 << 16) | (0x3ff << 17) | (1 << 31) | (0xfff << 32) | (0xfff << 48);
         assert_eq!(!known, HvHypercallInput::RESERVED);
         assert_eq!(
             HvHypercallInput(3)

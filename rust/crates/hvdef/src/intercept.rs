@@ -77,7 +77,7 @@ impl HvX64InterceptMessageHeader {
     /// The packed byte of instruction length and CR8.
     #[inline]
     pub const fn pack_length_cr8(instruction_length: u8, cr8: u8) -> u8 {
-        instruction_length & 0xf | cr8 << 4
+        instruction_length & 0xf | (cr8 << 4)
     }
 }
 

@@ -32,7 +32,7 @@ impl HvU128 {
     pub const fn from_segment(s: HvX64SegmentRegister) -> Self {
         Self {
             low: s.base,
-            high: s.limit as u64 | (s.selector as u64) << 32 | (s.attributes as u64) << 48,
+            high: s.limit as u64 | ((s.selector as u64) << 32) | ((s.attributes as u64) << 48),
         }
     }
 
@@ -130,11 +130,11 @@ impl HvX64PendingInterruption {
             None => (0, 0),
         };
         Self(
-            1 | ((interruption_type & 7) as u64) << 1
+            1 | (((interruption_type & 7) as u64) << 1)
                 | deliver
-                | ((instruction_length & 0xf) as u64) << 5
-                | (vector as u64) << 16
-                | code << 32,
+                | (((instruction_length & 0xf) as u64) << 5)
+                | ((vector as u64) << 16)
+                | (code << 32),
         )
     }
 
@@ -153,7 +153,7 @@ impl HvX64PendingInterruption {
     /// The error code to push, if one is.
     #[inline]
     pub const fn error_code(self) -> Option<u32> {
-        if self.0 & 1 << 4 != 0 {
+        if self.0 & (1 << 4) != 0 {
             Some((self.0 >> 32) as u32)
         } else {
             None
@@ -209,7 +209,7 @@ impl HvX64PendingExceptionEvent {
         if (v.low >> 1) as u8 & 7 != HV_X64_PENDING_EVENT_EXCEPTION || v.low & 0xfef0 != 0 {
             return Some(Err(()));
         }
-        let error_code = if v.low & 1 << 8 != 0 {
+        let error_code = if v.low & (1 << 8) != 0 {
             Some((v.low >> 32) as u32)
         } else {
             None
@@ -228,7 +228,7 @@ impl HvX64PendingExceptionEvent {
             None => (0, 0),
         };
         HvU128 {
-            low: 1 | deliver | (self.vector as u64) << 16 | code << 32,
+            low: 1 | deliver | ((self.vector as u64) << 16) | (code << 32),
             high: self.exception_parameter,
         }
     }
@@ -317,7 +317,7 @@ mod tests {
     #[test]
     fn pending_interruption() {
         let p = HvX64PendingInterruption::new(HV_X64_PENDING_EXCEPTION, 14, Some(2), 0);
-        assert_eq!(p.0, 1 | 3 << 1 | 1 << 4 | 14 << 16 | 2 << 32);
+        assert_eq!(p.0, 1 | (3 << 1) | (1 << 4) | (14 << 16) | (2 << 32));
         assert!(p.pending());
         assert_eq!(
             (p.interruption_type(), p.vector(), p.error_code()),
@@ -345,7 +345,7 @@ mod tests {
             None
         );
         assert_eq!(
-            HvX64PendingExceptionEvent::from_value(HvU128::from_u64(1 | 5 << 1)),
+            HvX64PendingExceptionEvent::from_value(HvU128::from_u64(1 | (5 << 1))),
             Some(Err(()))
         );
     }

@@ -21,7 +21,7 @@ fn ids(vp_count: u32) -> u32 {
 
 #[inline]
 pub(super) fn leaf_1(mut r: [u32; 4], features: &FeatureSet, vp: &VpCpuidInput) -> [u32; 4] {
-    r[1] |= ids(vp.vp_count).min(0xff) << 16 | (vp.apic_id & 0xff) << 24;
+    r[1] |= (ids(vp.vp_count).min(0xff) << 16) | ((vp.apic_id & 0xff) << 24);
     if vp.cr4_osxsave && features.has(Feature::Xsave) {
         r[2] |= LEAF1_ECX_OSXSAVE;
     }
@@ -40,14 +40,14 @@ pub(super) fn leaf_4(mut r: [u32; 4], vp: &VpCpuidInput) -> [u32; 4] {
     if r[0] & 0x1f == 0 {
         return [0; 4];
     }
-    let level = r[0] >> 5 & 7;
+    let level = (r[0] >> 5) & 7;
     let sharing = if level >= 3 {
         ids(vp.vp_count).min(1 << 12) - 1
     } else {
         0
     };
     let cores = ids(vp.vp_count).min(1 << 6) - 1;
-    r[0] = r[0] & 0x3fff | sharing << 14 | cores << 26;
+    r[0] = r[0] & 0x3fff | (sharing << 14) | (cores << 26);
     r
 }
 
@@ -73,7 +73,7 @@ pub(super) fn topology(subleaf: u32, vp: &VpCpuidInput) -> [u32; 4] {
         ),
         _ => (0, 0, 0),
     };
-    [shift, count, kind << 8 | subleaf & 0xff, vp.apic_id]
+    [shift, count, (kind << 8) | subleaf & 0xff, vp.apic_id]
 }
 
 /// SYSCALL is shown only to 64-bit code (SDM volume 2, CPUID).

@@ -18,7 +18,7 @@ fn vp() -> VpCpuidInput {
 }
 
 fn shown(model: &CpuModel, leaf: u32, subleaf: u32, reg: Reg, bit: u32) -> bool {
-    model.lookup(leaf, subleaf, &vp())[reg as usize] >> bit & 1 != 0
+    (model.lookup(leaf, subleaf, &vp())[reg as usize] >> bit) & 1 != 0
 }
 
 /// On a host that has all bits set, none of what does not work is shown.
@@ -98,7 +98,7 @@ fn consistent() {
         for row in TABLE.iter().filter(|row| m.has(row.feature)) {
             assert!(row.needs.iter().all(|&n| m.has(n)), "{:?}", row.feature);
             let p = row.place;
-            let on_host = host(p.leaf, p.subleaf)[p.reg as usize] >> p.bit & 1 != 0;
+            let on_host = (host(p.leaf, p.subleaf)[p.reg as usize] >> p.bit) & 1 != 0;
             match row.gate {
                 Gate::State(mask) => assert!(on_host && host_xcr0 & mask == mask),
                 Gate::Host | Gate::Rdtscp | Gate::Invpcid | Gate::SpecCtrl => assert!(on_host),
@@ -181,7 +181,7 @@ fn xcr0_rules() {
     for legal in [1, 3, 7, 0xe7, 0x201, 0x2e7] {
         assert!(m.xsave().xcr0_is_legal(legal), "{legal:x}");
     }
-    for illegal in [0, 2, 5, 4, 0x27, 0xc7, 0xe3, 0x1f, 0x60007, 1 << 63 | 1] {
+    for illegal in [0, 2, 5, 4, 0x27, 0xc7, 0xe3, 0x1f, 0x60007, (1 << 63) | 1] {
         assert!(!m.xsave().xcr0_is_legal(illegal), "{illegal:x}");
     }
 }
@@ -232,19 +232,22 @@ fn topology() {
         for leaf in [0xb, 0x1f] {
             let v = at(count, count - 1);
             assert_eq!(m.lookup(leaf, 0, &v), [0, 1, 1 << 8, count - 1]);
-            assert_eq!(m.lookup(leaf, 1, &v), [shift, count, 2 << 8 | 1, count - 1]);
+            assert_eq!(
+                m.lookup(leaf, 1, &v),
+                [shift, count, (2 << 8) | 1, count - 1]
+            );
             assert_eq!(m.lookup(leaf, 2, &v), [0, 0, 2, count - 1]);
         }
         let one = m.lookup(1, 0, &at(count, 5));
         assert_eq!(one[1] >> 24, 5);
-        assert_eq!(one[1] >> 16 & 0xff, 1 << shift);
+        assert_eq!((one[1] >> 16) & 0xff, 1 << shift);
         assert_eq!(one[1] & 0xffff, 0x0800);
-        assert_eq!(one[3] >> 28 & 1 != 0, count > 1);
+        assert_eq!((one[3] >> 28) & 1 != 0, count > 1);
         let l2 = m.lookup(4, 2, &at(count, 0))[0];
-        assert_eq!((l2 >> 14 & 0xfff, l2 >> 26), (0, (1 << shift) - 1));
+        assert_eq!(((l2 >> 14) & 0xfff, l2 >> 26), (0, (1 << shift) - 1));
         let l3 = m.lookup(4, 3, &at(count, 0))[0];
         assert_eq!(
-            (l3 >> 14 & 0xfff, l3 >> 26),
+            ((l3 >> 14) & 0xfff, l3 >> 26),
             ((1 << shift) - 1, (1 << shift) - 1)
         );
     }
@@ -269,8 +272,8 @@ fn dynamic_bits() {
         (1, Reg::Edx, 9),
         (0x8000_0001, Reg::Edx, 11),
     ] {
-        assert_ne!(m.lookup(leaf, 0, &vp())[reg as usize] & 1 << bit, 0);
-        assert_eq!(m.lookup(leaf, 0, &off)[reg as usize] & 1 << bit, 0);
+        assert_ne!(m.lookup(leaf, 0, &vp())[reg as usize] & (1 << bit), 0);
+        assert_eq!(m.lookup(leaf, 0, &off)[reg as usize] & (1 << bit), 0);
     }
 }
 
@@ -315,7 +318,7 @@ fn address_widths() {
     let m = build(&everything, &machine());
     assert_eq!(
         m.lookup(0x8000_0008, 0, &vp()),
-        [39 | 48 << 8, 1 << 9, 0, 0]
+        [39 | (48 << 8), 1 << 9, 0, 0]
     );
 }
 
@@ -426,7 +429,7 @@ fn overrides_add_no_feature() {
         let r = m.lookup_with(&o, leaf, subleaf, &vp());
         for row in TABLE {
             let p = row.place;
-            if (p.leaf, p.subleaf) == (leaf, subleaf) && r[p.reg as usize] >> p.bit & 1 != 0 {
+            if (p.leaf, p.subleaf) == (leaf, subleaf) && (r[p.reg as usize] >> p.bit) & 1 != 0 {
                 assert!(m.has(row.feature) || row.feature == Feature::Hypervisor);
             }
         }
@@ -441,7 +444,7 @@ fn total() {
         let m = build(&|_, _| [0; 4], &Machine::default());
         assert_eq!(m.lookup(seed as u32, 0, &VpCpuidInput::default()).len(), 4);
         let garbage = move |leaf: u32, subleaf: u32| {
-            let mut s = seed.wrapping_mul(0x9e37_79b9) ^ (leaf as u64) << 32 ^ subleaf as u64 | 1;
+            let mut s = seed.wrapping_mul(0x9e37_79b9) ^ ((leaf as u64) << 32) ^ subleaf as u64 | 1;
             core::array::from_fn(|_| xorshift(&mut s) as u32)
         };
         let m = build(&garbage, &machine());

@@ -29,7 +29,7 @@ pub(super) const fn leaf_15(machine: &Machine) -> [u32; 4] {
 
 /// Leaf 0x16: base, maximum and bus frequency in MHz.
 pub(super) const fn leaf_16(machine: &Machine) -> [u32; 4] {
-    let mhz = (machine.tsc_hz + 500_000) / 1_000_000;
+    let mhz = machine.tsc_hz.saturating_add(500_000) / 1_000_000;
     if mhz == 0 || mhz > 0xffff {
         return [0; 4];
     }

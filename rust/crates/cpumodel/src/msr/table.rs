@@ -9,9 +9,9 @@ use x86def::msr::*;
 /// IA32_FEATURE_CONTROL: locked, and VMX off.
 const FEATURE_CONTROL: u64 = 1;
 /// IA32_MTRRCAP: eight variable ranges, fixed ranges, write combining.
-const MTRRCAP: u64 = 8 | 1 << 8 | 1 << 10;
+const MTRRCAP: u64 = 8 | (1 << 8) | (1 << 10);
 /// IA32_MISC_ENABLE: fast strings; neither BTS nor PEBS.
-const MISC_ENABLE: u64 = 1 | 1 << 11 | 1 << 12;
+const MISC_ENABLE: u64 = 1 | (1 << 11) | (1 << 12);
 /// IA32_BIOS_SIGN_ID: the newest revision there can be, so no guest refuses a feature because of an old one.
 const BIOS_SIGN_ID: u64 = 0x8fff_ffff << 32;
 

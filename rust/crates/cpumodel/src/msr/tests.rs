@@ -131,7 +131,7 @@ fn efer() {
 fn pat() {
     for slot in 0..8 {
         for kind in 0..=255u64 {
-            let value = IA32_PAT_RESET & !(0xff << (8 * slot)) | kind << (8 * slot);
+            let value = IA32_PAT_RESET & !(0xff << (8 * slot)) | (kind << (8 * slot));
             let legal = [0, 1, 4, 5, 6, 7].contains(&kind);
             assert_eq!(write(IA32_PAT, value).is_ok(), legal, "{value:x}");
         }
@@ -149,7 +149,7 @@ fn mtrr() {
             legal
         );
         assert_eq!(
-            write(0x26f, 0x0006_0606_0606_0606 | kind << 56).is_ok(),
+            write(0x26f, 0x0006_0606_0606_0606 | (kind << 56)).is_ok(),
             legal
         );
     }

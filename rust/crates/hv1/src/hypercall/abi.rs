@@ -34,7 +34,7 @@ pub struct Arguments {
 
 #[inline]
 const fn pair(high: u64, low: u64) -> u64 {
-    high << 32 | low as u32 as u64
+    (high << 32) | low as u32 as u64
 }
 
 impl Convention {

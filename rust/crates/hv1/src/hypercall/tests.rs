@@ -72,7 +72,7 @@ fn mode() {
 #[test]
 fn control_word_bits() {
     for bit in 16..64 {
-        let d = status(go(SPIN | 1 << bit, 0, 0));
+        let d = status(go(SPIN | (1 << bit), 0, 0));
         let legal = bit == 16;
         assert_eq!(d == HV_STATUS_SUCCESS, legal, "bit {bit}");
         if !legal {
@@ -80,11 +80,11 @@ fn control_word_bits() {
         }
     }
     assert_eq!(
-        status(go(0x7fff | 1 << 63, 0, 0)),
+        status(go(0x7fff | (1 << 63), 0, 0)),
         HV_STATUS_INVALID_HYPERCALL_INPUT
     );
     assert_eq!(
-        status(go(0x7fff | 5 << 32, 0, 0)),
+        status(go(0x7fff | (5 << 32), 0, 0)),
         HV_STATUS_INVALID_HYPERCALL_CODE
     );
 }
@@ -98,7 +98,7 @@ fn parameter_blocks() {
             HV_STATUS_INVALID_ALIGNMENT,
             "{gpa:x}"
         );
-        assert_eq!(status(go(SPIN | 1 << 16, gpa, gpa)), HV_STATUS_SUCCESS);
+        assert_eq!(status(go(SPIN | (1 << 16), gpa, gpa)), HV_STATUS_SUCCESS);
     }
     for gpa in [0, 8, 0xff8, (1 << 39) - 8] {
         assert_eq!(status(go(SPIN, gpa, 3)), HV_STATUS_SUCCESS);
@@ -136,9 +136,9 @@ fn registers() {
         );
         let low = |r: usize| gprs[r] & 0xffff_ffff;
         let b = Convention::Bits32.arguments(&gprs);
-        assert_eq!(b.control.0, low(2) << 32 | low(0));
-        assert_eq!(b.input, low(3) << 32 | low(1));
-        assert_eq!(b.output, low(7) << 32 | low(6));
+        assert_eq!(b.control.0, (low(2) << 32) | low(0));
+        assert_eq!(b.input, (low(3) << 32) | low(1));
+        assert_eq!(b.output, (low(7) << 32) | low(6));
 
         let answer = HvHypercallResult::rep(HvStatus(5), 0x123);
         let mut after = gprs;

@@ -129,10 +129,10 @@ fn reference_tsc() {
         at(k, Some(7))
     );
     assert_eq!(
-        set(HV_X64_MSR_REFERENCE_TSC, 1 << 39 | 0xfff, &mut s),
+        set(HV_X64_MSR_REFERENCE_TSC, (1 << 39) | 0xfff, &mut s),
         at(k, None)
     );
-    assert_eq!(get(HV_X64_MSR_REFERENCE_TSC, &s), Ok(1 << 39 | 0xfff));
+    assert_eq!(get(HV_X64_MSR_REFERENCE_TSC, &s), Ok((1 << 39) | 0xfff));
     assert_eq!(set(HV_X64_MSR_REFERENCE_TSC, 0x7000, &mut s), at(k, None));
 }
 
