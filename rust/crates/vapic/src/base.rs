@@ -92,9 +92,8 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
         }
         let old = core::mem::replace(&mut self.mode, mode);
         if old == Mode::XApic && mode == Mode::X2Apic {
-            // All registers stay but those whose meaning changes (SDM 11.12.5.1).
-            self.page.set(regs::ICR_HIGH, 0);
-            self.page.set(regs::ICR_LOW + 4, 0);
+            // All registers stay but ID, LDR and the high half of the ICR (SDM 11.12.5.1), which is
+            // at another place in x2APIC mode, where it is still zero.
             self.publish_ids();
         } else {
             // A disabled APIC comes back as after RESET (SDM 11.4.3).

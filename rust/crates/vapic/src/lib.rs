@@ -230,4 +230,11 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
     pub fn page(&self) -> &P {
         &self.page
     }
+
+    /// The page, to do in it what a processor does by APIC-register virtualization and
+    /// virtual-interrupt delivery; [`Self::sync_from_page`] or [`Self::apic_write_exit`] is due.
+    #[inline]
+    pub fn page_mut(&mut self) -> &mut P {
+        &mut self.page
+    }
 }
