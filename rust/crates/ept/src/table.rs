@@ -30,6 +30,14 @@ impl Table {
         self.0.get(index).map(|e| e.load(Ordering::Acquire))
     }
 
+    /// Sets accessed and dirty flags (bits 8 and 9) in entry `index`, as the CPU does: for
+    /// software that stands in for one.
+    pub fn set_hardware_flags(&self, index: usize, flags: u64) {
+        if let Some(slot) = self.0.get(index) {
+            slot.fetch_or(flags & 0x300, Ordering::AcqRel);
+        }
+    }
+
     #[inline]
     pub(crate) fn get(&self, index: usize) -> Entry {
         Entry(self.raw(index).unwrap_or(0))
