@@ -318,7 +318,7 @@ impl FeatureSet {
     }
 
     /// Whether `feature` is in the set.
-    #[inline]
+    #[inline(always)]
     pub const fn has(&self, feature: Feature) -> bool {
         let n = feature as usize;
         // An index below 128 by the assertion above.

@@ -8,7 +8,7 @@
 //! |---|---|
 //! | [`feature`] | every feature bit that can be shown, one row each: where it is, what it needs, what the TLFS calls it |
 //! | [`model`] | the CPUID of a partition, built once; a look-up for each VP |
-//! | [`xsave`] | leaf 0xD: components and sizes |
+//! | [`xsave`] | leaf 0xD: components and sizes; areas in the standard and the compacted format |
 //! | [`overrides`] | results that the VMM registered |
 //! | [`msr`] | every MSR that is there, one row each, and what may be written |
 

@@ -181,7 +181,7 @@ impl CpuModel {
             reg7(1, Reg::Ecx),
             reg7(1, Reg::Edx),
         ];
-        let max_subleaf = (self.leaf7_1 != [0; 4]) as u32;
+        let max_subleaf = u32::from(self.leaf7_1 != [0; 4]);
         self.basic[7] = [
             max_subleaf,
             reg7(0, Reg::Ebx),
@@ -213,36 +213,36 @@ impl CpuModel {
         }
         self.extended[7][3] = reg_ext(7, Reg::Edx);
         // Linear addresses are 48 bits wide: LA57 is not shown.
-        let widths = machine.physical_address_bits as u32 | (48 << 8);
+        let widths = u32::from(machine.physical_address_bits) | (48 << 8);
         self.extended[8] = [widths, reg_ext(8, Reg::Ebx), 0, 0];
     }
 
     /// The features shown.
-    #[inline]
+    #[inline(always)]
     pub const fn features(&self) -> &FeatureSet {
         &self.features
     }
 
     /// Whether `feature` is shown.
-    #[inline]
+    #[inline(always)]
     pub const fn has(&self, feature: Feature) -> bool {
         self.features.has(feature)
     }
 
     /// Leaf 0xD.
-    #[inline]
+    #[inline(always)]
     pub const fn xsave(&self) -> &XsaveModel {
         &self.xsave
     }
 
     /// Bits of a guest-physical address.
-    #[inline]
+    #[inline(always)]
     pub const fn physical_address_bits(&self) -> u8 {
         self.physical_address_bits
     }
 
     /// Value of IA32_ARCH_CAPABILITIES.
-    #[inline]
+    #[inline(always)]
     pub const fn arch_capabilities(&self) -> u64 {
         self.arch_capabilities
     }
@@ -279,7 +279,7 @@ impl CpuModel {
     }
 
     /// EAX, EBX, ECX, EDX for a VP, without overrides.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, leaf: u32, subleaf: u32, vp: &VpCpuidInput) -> [u32; 4] {
         let max_basic = self.basic[0][0];
         let leaf = if leaf <= max_basic || (EXTENDED..=self.extended[0][0]).contains(&leaf) {
@@ -291,7 +291,7 @@ impl CpuModel {
         self.in_range(leaf, subleaf, vp)
     }
 
-    #[inline]
+    #[inline(always)]
     fn in_range(&self, leaf: u32, subleaf: u32, vp: &VpCpuidInput) -> [u32; 4] {
         match leaf {
             1 => dynamic::leaf_1(self.basic[1], &self.features, vp),
@@ -326,6 +326,7 @@ impl CpuModel {
     /// An override can say anything about identity, topology and caches. It can take features away but not add one,
     /// and what follows the VP's state (OSXSAVE, OSPKE, the APIC bit, sizes of XSAVE areas) goes on following it.
     /// The hypervisor's leaves are nobody's to override.
+    #[inline(always)]
     pub fn lookup_with(
         &self,
         overrides: &Overrides,
@@ -351,6 +352,7 @@ impl CpuModel {
 }
 
 /// Whether the result of a leaf depends on ECX.
+#[inline(always)]
 const fn subleaf_matters(leaf: u32) -> bool {
     matches!(leaf, 4 | 7 | 0xb | 0xd | 0x1f)
 }

@@ -20,7 +20,7 @@ pub struct Overrides {
 }
 
 /// What entries are ordered by and unique in.
-#[inline]
+#[inline(always)]
 const fn key(p: &Parameters) -> (u32, bool, u32) {
     let specific = p.subleaf_specific != 0;
     (
@@ -39,6 +39,7 @@ impl Overrides {
         }
     }
 
+    #[inline(always)]
     fn used(&self) -> &[Parameters] {
         self.entries.get(..self.len).unwrap_or_default()
     }
@@ -69,14 +70,14 @@ impl Overrides {
     }
 
     /// Whether nothing is registered.
-    #[inline]
+    #[inline(always)]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
     }
 
     /// `result` with what is registered for the leaf put over it; `None` if nothing is. A result for the very subleaf
     /// comes after one for all of them.
-    #[inline]
+    #[inline(always)]
     pub fn apply(&self, leaf: u32, subleaf: u32, mut result: [u32; 4]) -> Option<[u32; 4]> {
         let used = self.used();
         let first = used.partition_point(|p| p.input_eax < leaf);
@@ -114,7 +115,7 @@ mod tests {
         Parameters {
             input_eax: leaf,
             input_ecx: subleaf.unwrap_or(0),
-            subleaf_specific: subleaf.is_some() as u8,
+            subleaf_specific: u8::from(subleaf.is_some()),
             ebx: value,
             ebx_mask: mask,
             ..Default::default()

@@ -48,7 +48,7 @@ pub(crate) fn random(seed: u64) -> impl Fn(u32, u32) -> [u32; 4] {
         match (leaf, subleaf) {
             (0, _) => [0xd + (seed % 20) as u32, all[1], all[2], all[3]],
             (1 | 0xd | 0x8000_0001, 0) | (7, 0 | 1) | (0xd, 1) => {
-                let mut state = seed ^ ((leaf as u64) << 20) ^ ((subleaf as u64) << 50) | 1;
+                let mut state = seed ^ (u64::from(leaf) << 20) ^ (u64::from(subleaf) << 50) | 1;
                 for _ in 0..4 {
                     xorshift(&mut state);
                 }

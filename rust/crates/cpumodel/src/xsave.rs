@@ -2,6 +2,10 @@
 
 //! XSAVE state: which components a guest has, and how large its areas are (SDM volume 1, chapter 13).
 
+mod area;
+
+pub use area::BadArea;
+
 use crate::{Feature, FeatureSet};
 use x86def::cr;
 
@@ -57,7 +61,7 @@ impl XsaveModel {
             return 0;
         }
         let [low, _, _, high] = host(0xd, 0);
-        let mut xcr0 = (((high as u64) << 32) | low as u64) & XCR0_KNOWN;
+        let mut xcr0 = ((u64::from(high) << 32) | u64::from(low)) & XCR0_KNOWN;
         for i in FIRST..COMPONENTS as u32 {
             let [size, offset, flags, _] = host(0xd, i);
             let sane = size != 0 && offset >= XSAVE_MIN_SIZE && flags & 1 == 0;
@@ -101,13 +105,13 @@ impl XsaveModel {
     }
 
     /// Bits that XCR0 can have.
-    #[inline]
+    #[inline(always)]
     pub const fn xcr0(&self) -> u64 {
         self.xcr0
     }
 
     /// Whether XSETBV may load `value` (SDM volume 2, XSETBV: else #GP).
-    #[inline]
+    #[inline(always)]
     pub const fn xcr0_is_legal(&self, value: u64) -> bool {
         let avx512 = value & AVX512;
         value & !self.xcr0 == 0
@@ -117,6 +121,7 @@ impl XsaveModel {
     }
 
     /// Size of an area in the standard format with the components of `xcr0`.
+    #[inline(always)]
     pub fn standard_size(&self, xcr0: u64) -> u32 {
         let mut size = XSAVE_MIN_SIZE;
         for (i, c) in self.components.iter().enumerate() {
@@ -128,6 +133,7 @@ impl XsaveModel {
     }
 
     /// Size of an area in the compacted format with the components of `xcr0`.
+    #[inline(always)]
     pub fn compacted_size(&self, xcr0: u64) -> u32 {
         let mut size = XSAVE_MIN_SIZE;
         for (i, c) in self.components.iter().enumerate() {
@@ -142,6 +148,7 @@ impl XsaveModel {
     }
 
     /// Leaf 0xD, for a VP with this XCR0. `features_eax` is EAX of subleaf 1.
+    #[inline(always)]
     pub(crate) fn leaf(&self, subleaf: u32, xcr0: u64, features_eax: u32) -> [u32; 4] {
         if self.xcr0 == 0 {
             return [0; 4];
@@ -156,7 +163,7 @@ impl XsaveModel {
             // IA32_XSS has no bits, so ECX and EDX are zero.
             1 => [features_eax, self.compacted_size(xcr0), 0, 0],
             _ => match self.components.get(subleaf as usize) {
-                Some(c) if c.size != 0 => [c.size, c.offset, (c.align64 as u32) << 1, 0],
+                Some(c) if c.size != 0 => [c.size, c.offset, u32::from(c.align64) << 1, 0],
                 _ => [0; 4],
             },
         }

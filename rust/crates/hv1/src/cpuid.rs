@@ -19,7 +19,7 @@ pub const SPIN_WAIT_COUNT: u32 = 0xfff;
 /// EAX, EBX, ECX, EDX of a hypervisor leaf; `None` if the leaf is not one, or the partition has no interface.
 ///
 /// `guest_os_id` is the guest's HV_X64_MSR_GUEST_OS_ID: leaf 0x40000002 reads zero until it is set (C-R3).
-#[inline]
+#[inline(always)]
 pub fn cpuid(leaf: u32, features: &PartitionFeatures, guest_os_id: u64) -> Option<[u32; 4]> {
     if !HYPERV_CPUID_RANGE.contains(&leaf) || !features.hv1() {
         return None;
@@ -30,7 +30,12 @@ pub fn cpuid(leaf: u32, features: &PartitionFeatures, guest_os_id: u64) -> Optio
         HYPERV_CPUID_INTERFACE => [HYPERV_INTERFACE_SIGNATURE, 0, 0, 0],
         HYPERV_CPUID_VERSION if guest_os_id != 0 => {
             let v = features.version;
-            [v.build, ((v.major as u32) << 16) | v.minor as u32, 0, 0]
+            [
+                v.build,
+                (u32::from(v.major) << 16) | u32::from(v.minor),
+                0,
+                0,
+            ]
         }
         HYPERV_CPUID_FEATURES => [
             features.privileges.low(),
@@ -49,7 +54,7 @@ pub fn cpuid(leaf: u32, features: &PartitionFeatures, guest_os_id: u64) -> Optio
                 } else {
                     HV_SPIN_WAIT_NEVER
                 },
-                features.limits.physical_address_bits as u32 & 0x7f,
+                u32::from(features.limits.physical_address_bits) & 0x7f,
                 0,
             ]
         }

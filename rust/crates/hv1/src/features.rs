@@ -140,19 +140,19 @@ impl PartitionFeatures {
     }
 
     /// Whether the interface is there at all.
-    #[inline]
+    #[inline(always)]
     pub const fn hv1(&self) -> bool {
         self.synthetic.contains(Synthetic::HV1)
     }
 
     /// Whether CPUID leaf 1 shows a hypervisor (C-R1).
-    #[inline]
+    #[inline(always)]
     pub const fn hypervisor_present(&self) -> bool {
         self.synthetic.contains(Synthetic::HYPERVISOR_PRESENT)
     }
 
     /// Whether page number `gpn` is inside the guest-physical address space.
-    #[inline]
+    #[inline(always)]
     pub const fn gpn_in_range(&self, gpn: u64) -> bool {
         let bits = self.limits.physical_address_bits;
         bits >= 64 || (gpn << 12) >> 12 == gpn && (gpn << 12) >> bits == 0

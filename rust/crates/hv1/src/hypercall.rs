@@ -33,7 +33,7 @@ pub enum Dispatch {
 /// Answers a guest's hypercall. Guest memory is not touched.
 ///
 /// Order of the checks: A-26.
-#[inline]
+#[inline(always)]
 pub fn dispatch(
     arguments: &Arguments,
     caller: &Caller,
@@ -64,6 +64,7 @@ pub fn dispatch(
 }
 
 /// Privilege, control word, place of the parameters.
+#[inline(always)]
 fn check(row: &CallRow, arguments: &Arguments, features: &PartitionFeatures) -> HvStatus {
     if !features.privileges.contains(row.privilege) {
         return HV_STATUS_ACCESS_DENIED;
@@ -83,6 +84,7 @@ fn check(row: &CallRow, arguments: &Arguments, features: &PartitionFeatures) -> 
 }
 
 /// and bit 31: there is no hypervisor below.
+#[inline(always)]
 fn check_control(row: &CallRow, control: HvHypercallInput) -> HvStatus {
     let (count, start) = (control.rep_count(), control.rep_start());
     let reps_are_legal = match row.kind {
@@ -102,6 +104,7 @@ fn check_control(row: &CallRow, control: HvHypercallInput) -> HvStatus {
 }
 
 /// aligned, in one page, inside the address space; where there is no block the address does not matter.
+#[inline(always)]
 fn block_is_legal(gpa: u64, size: usize, features: &PartitionFeatures) -> bool {
     let in_page = (gpa as usize) & (HV_HYP_PAGE_SIZE - 1);
     size == 0

@@ -77,7 +77,10 @@ pub fn read_msr_hot<E: VpEnv>(
             HvPartitionPrivilege::ACCESS_PARTITION_REFERENCE_COUNTER,
             env.reference_time_100ns(),
         ),
-        HV_X64_MSR_VP_INDEX => (HvPartitionPrivilege::ACCESS_VP_INDEX, env.vp_index() as u64),
+        HV_X64_MSR_VP_INDEX => (
+            HvPartitionPrivilege::ACCESS_VP_INDEX,
+            u64::from(env.vp_index()),
+        ),
         HV_X64_MSR_VP_RUNTIME => (
             HvPartitionPrivilege::ACCESS_VP_RUN_TIME_REG,
             env.runtime_100ns(),
@@ -129,7 +132,7 @@ pub fn read_msr<E: VpEnv>(
         Access::GuestOsId => state.guest_os_id,
         Access::Hypercall => state.hypercall,
         Access::ReferenceTsc => state.reference_tsc,
-        Access::VpIndex => env.vp_index() as u64,
+        Access::VpIndex => u64::from(env.vp_index()),
         Access::VpRuntime => env.runtime_100ns(),
         Access::TimeRefCount => env.reference_time_100ns(),
         Access::TscFrequency => features.limits.tsc_hz,

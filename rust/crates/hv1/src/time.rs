@@ -56,12 +56,12 @@ impl RefTime {
     }
 
     /// 100 ns per TSC tick as a 64-bit binary fraction.
-    #[inline]
+    #[inline(always)]
     pub const fn scale(&self) -> u64 {
         self.scale
     }
 
-    #[inline]
+    #[inline(always)]
     const fn scaled(&self, tsc: u64) -> u64 {
         ((tsc as u128 * self.scale as u128) >> 64) as u64
     }
@@ -71,7 +71,7 @@ impl RefTime {
     }
 
     /// The reference counter at TSC value `tsc`, in units of 100 ns.
-    #[inline]
+    #[inline(always)]
     pub const fn now_100ns(&self, tsc: u64) -> u64 {
         match self.frozen {
             Some(time) => time,
@@ -80,7 +80,7 @@ impl RefTime {
     }
 
     /// Whether the counter stands still.
-    #[inline]
+    #[inline(always)]
     pub const fn is_frozen(&self) -> bool {
         self.frozen.is_some()
     }
@@ -143,7 +143,8 @@ mod tests {
 
     /// What a guest computes from the page.
     fn from_page(p: &HvReferenceTscPage, tsc: u64) -> u64 {
-        (((tsc as u128 * p.tsc_scale as u128) >> 64) as u64).wrapping_add(p.tsc_offset as u64)
+        (((u128::from(tsc) * u128::from(p.tsc_scale)) >> 64) as u64)
+            .wrapping_add(p.tsc_offset as u64)
     }
 
     /// The scale is the exact quotient rounded down, for rates from 10 MHz to 10 GHz.
@@ -154,8 +155,8 @@ mod tests {
             let hz = HV_CLOCK_HZ + 1 + xorshift(&mut rng) % 10_000_000_000;
             let t = RefTime::new(hz, 0, true).unwrap();
             assert_eq!(
-                t.scale() as u128,
-                ((HV_CLOCK_HZ as u128) << 64) / hz as u128
+                u128::from(t.scale()),
+                (u128::from(HV_CLOCK_HZ) << 64) / u128::from(hz)
             );
         }
         assert_eq!(div_2_64(u64::MAX - 1, u64::MAX), u64::MAX - 1);

@@ -14,12 +14,12 @@ const LEAF7_ECX_OSPKE: u32 = 1 << 4;
 const LEAF_8000_0001_EDX_SYSCALL: u32 = 1 << 11;
 
 /// APIC ids that `vp_count` VPs take up in a package, as a power of two.
-#[inline]
+#[inline(always)]
 fn ids(vp_count: u32) -> u32 {
     vp_count.clamp(1, 1 << 16).next_power_of_two()
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn leaf_1(mut r: [u32; 4], features: &FeatureSet, vp: &VpCpuidInput) -> [u32; 4] {
     r[1] |= (ids(vp.vp_count).min(0xff) << 16) | ((vp.apic_id & 0xff) << 24);
     if vp.cr4_osxsave && features.has(Feature::Xsave) {
@@ -35,7 +35,7 @@ pub(super) fn leaf_1(mut r: [u32; 4], features: &FeatureSet, vp: &VpCpuidInput) 
 }
 
 /// Caches: the first two levels are a core's own, the others the package's.
-#[inline]
+#[inline(always)]
 pub(super) fn leaf_4(mut r: [u32; 4], vp: &VpCpuidInput) -> [u32; 4] {
     if r[0] & 0x1f == 0 {
         return [0; 4];
@@ -51,7 +51,7 @@ pub(super) fn leaf_4(mut r: [u32; 4], vp: &VpCpuidInput) -> [u32; 4] {
     r
 }
 
-#[inline]
+#[inline(always)]
 pub(super) fn leaf_7(mut r: [u32; 4], features: &FeatureSet, vp: &VpCpuidInput) -> [u32; 4] {
     if vp.cr4_pke && features.has(Feature::Pku) {
         r[2] |= LEAF7_ECX_OSPKE;
@@ -60,7 +60,7 @@ pub(super) fn leaf_7(mut r: [u32; 4], features: &FeatureSet, vp: &VpCpuidInput) 
 }
 
 /// Leaves 0xB and 0x1F.
-#[inline]
+#[inline(always)]
 pub(super) fn topology(subleaf: u32, vp: &VpCpuidInput) -> [u32; 4] {
     const SMT: u32 = 1;
     const CORE: u32 = 2;
@@ -77,7 +77,7 @@ pub(super) fn topology(subleaf: u32, vp: &VpCpuidInput) -> [u32; 4] {
 }
 
 /// SYSCALL is shown only to 64-bit code (SDM volume 2, CPUID).
-#[inline]
+#[inline(always)]
 pub(super) fn leaf_8000_0001(mut r: [u32; 4], vp: &VpCpuidInput) -> [u32; 4] {
     if !vp.mode_64_bit {
         r[3] &= !LEAF_8000_0001_EDX_SYSCALL;
@@ -86,6 +86,7 @@ pub(super) fn leaf_8000_0001(mut r: [u32; 4], vp: &VpCpuidInput) -> [u32; 4] {
 }
 
 /// Bits of a feature register that an override may set, because they are no features.
+#[inline(always)]
 pub(super) const fn free_bits(leaf: u32, reg: Reg) -> u32 {
     match (leaf, reg) {
         (1, Reg::Edx) => LEAF1_EDX_HTT,
@@ -95,6 +96,7 @@ pub(super) const fn free_bits(leaf: u32, reg: Reg) -> u32 {
 }
 
 /// Puts back into `result` what follows the VP's state, and limits XCR0 to what is there.
+#[inline(always)]
 pub(super) fn keep(leaf: u32, subleaf: u32, own: [u32; 4], result: &mut [u32; 4]) {
     let mut put = |reg: Reg, mask: u32| {
         let i = reg as usize;

@@ -76,7 +76,7 @@ fn every_feature_can_be_shown() {
         let p = row.place;
         assert!(m.has(row.feature), "{:?}", row.feature);
         assert!(
-            shown(&m, p.leaf, p.subleaf, p.reg, p.bit as u32),
+            shown(&m, p.leaf, p.subleaf, p.reg, u32::from(p.bit)),
             "{:?}",
             row.feature
         );
@@ -292,10 +292,13 @@ fn frequencies() {
         };
         let m = build(&everything, &machine);
         let [denominator, numerator, crystal, _] = m.lookup(0x15, 0, &vp());
-        assert_eq!(crystal as u64, apic);
-        assert_eq!(crystal as u64 * numerator as u64 / denominator as u64, tsc);
+        assert_eq!(u64::from(crystal), apic);
         assert_eq!(
-            m.lookup(0x16, 0, &vp())[0] as u64,
+            u64::from(crystal) * u64::from(numerator) / u64::from(denominator),
+            tsc
+        );
+        assert_eq!(
+            u64::from(m.lookup(0x16, 0, &vp())[0]),
             (tsc + 500_000) / 1_000_000
         );
     }
@@ -346,7 +349,7 @@ fn overrides() {
     let full = |leaf, subleaf: Option<u32>, [eax, ebx, ecx, edx]: [u32; 4]| Parameters {
         input_eax: leaf,
         input_ecx: subleaf.unwrap_or(0),
-        subleaf_specific: subleaf.is_some() as u8,
+        subleaf_specific: u8::from(subleaf.is_some()),
         always_override: 1,
         eax,
         eax_mask: !0,
@@ -444,7 +447,8 @@ fn total() {
         let m = build(&|_, _| [0; 4], &Machine::default());
         assert_eq!(m.lookup(seed as u32, 0, &VpCpuidInput::default()).len(), 4);
         let garbage = move |leaf: u32, subleaf: u32| {
-            let mut s = seed.wrapping_mul(0x9e37_79b9) ^ ((leaf as u64) << 32) ^ subleaf as u64 | 1;
+            let mut s =
+                seed.wrapping_mul(0x9e37_79b9) ^ (u64::from(leaf) << 32) ^ u64::from(subleaf) | 1;
             core::array::from_fn(|_| xorshift(&mut s) as u32)
         };
         let m = build(&garbage, &machine());

@@ -32,14 +32,14 @@ pub struct Arguments {
     pub output: u64,
 }
 
-#[inline]
+#[inline(always)]
 const fn pair(high: u64, low: u64) -> u64 {
     (high << 32) | low as u32 as u64
 }
 
 impl Convention {
     /// By EFER.LMA and CS.L.
-    #[inline]
+    #[inline(always)]
     pub const fn select(efer_lma: bool, cs_l: bool) -> Self {
         if efer_lma && cs_l {
             Self::Bits64
@@ -50,7 +50,7 @@ impl Convention {
 
     /// The arguments in the general registers, which are in the processor's order (RAX, RCX, RDX, RBX, RSP, RBP, RSI,
     /// RDI, R8, …).
-    #[inline]
+    #[inline(always)]
     pub const fn arguments(self, gprs: &[u64; 16]) -> Arguments {
         match self {
             Self::Bits64 => Arguments {
@@ -67,7 +67,7 @@ impl Convention {
     }
 
     /// Puts the answer into the registers; no other changes.
-    #[inline]
+    #[inline(always)]
     pub const fn set_result(self, gprs: &mut [u64; 16], result: HvHypercallResult) {
         match self {
             Self::Bits64 => gprs[RAX] = result.0,
@@ -90,7 +90,7 @@ pub struct Caller {
 
 impl Caller {
     /// only the kernel, and not in real mode; in virtual-8086 mode CPL is 3.
-    #[inline]
+    #[inline(always)]
     pub const fn may_call(&self) -> bool {
         self.cpl == 0 && self.protected_mode
     }

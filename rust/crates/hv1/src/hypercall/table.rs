@@ -51,7 +51,7 @@ pub struct Size {
 
 impl Size {
     /// Bytes in all for a list of `reps` elements.
-    #[inline]
+    #[inline(always)]
     pub const fn total(self, reps: u16) -> usize {
         self.fixed as usize + self.element as usize * reps as usize
     }
@@ -167,7 +167,7 @@ const INDEX: [u8; INDEXED] = {
 };
 
 /// The row of a call.
-#[inline]
+#[inline(always)]
 pub fn call(code: HvCallCode) -> Option<&'static CallRow> {
     let number = *INDEX.get(usize::from(code.0))?;
     TABLE.get(usize::from(number).checked_sub(1)?)

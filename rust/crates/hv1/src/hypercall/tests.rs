@@ -29,7 +29,7 @@ fn status(d: Dispatch) -> HvStatus {
 /// all 65,536 codes, memory and fast; only the ones with a row for guests are known.
 #[test]
 fn every_code() {
-    for code in 0..=u16::MAX as u64 {
+    for code in 0..=u64::from(u16::MAX) {
         for fast in [0, 1 << 16] {
             let d = go(code | fast, 0, 0);
             if code == SPIN {
@@ -163,7 +163,7 @@ fn random_words() {
         let control = xorshift(&mut rng);
         let d = go(control, xorshift(&mut rng), xorshift(&mut rng));
         assert!(d != Dispatch::Undefined);
-        if control as u16 as u64 != SPIN {
+        if u64::from(control as u16) != SPIN {
             assert!(!status(d).is_success());
         }
     }

@@ -147,7 +147,7 @@ mod tests {
         for r in TABLE {
             assert_eq!(row(r.number).unwrap().name, r.name);
         }
-        let found = (0..=u16::MAX as u32)
+        let found = (0..=u32::from(u16::MAX))
             .filter(|i| row(0x4000_0000 + i).is_some())
             .count();
         assert_eq!(found, TABLE.len());
