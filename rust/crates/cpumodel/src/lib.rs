@@ -10,6 +10,7 @@
 //! | [`model`] | the CPUID of a partition, built once; a look-up for each VP |
 //! | [`xsave`] | leaf 0xD: components and sizes; areas in the standard and the compacted format |
 //! | [`overrides`] | results that the VMM registered |
+//! | [`register`] | which MSR a register name of the TLFS stands for |
 //! | [`msr`] | every MSR that is there, one row each, and what may be written |
 
 #![no_std]
@@ -23,6 +24,7 @@ pub mod feature;
 pub mod model;
 pub mod msr;
 pub mod overrides;
+pub mod register;
 pub mod xsave;
 
 pub use feature::{Feature, FeatureSet};
