@@ -16,9 +16,12 @@ pub struct TestFrames {
     tables: BTreeMap<u64, Table>,
     /// Freed by the tree, waiting for the flush.
     pub deferred: Vec<Spa>,
+    waiting: usize,
     /// Flushed, to be used again: last freed first.
     pub reusable: Vec<Spa>,
     made: u64,
+    /// How often each frame was given up for reuse.
+    epochs: BTreeMap<u64, u64>,
     /// How many frames may still be given out.
     pub left: Option<usize>,
 }
@@ -26,17 +29,34 @@ pub struct TestFrames {
 impl TestFrames {
     /// Tables in use by the tree.
     pub fn in_use(&self) -> usize {
-        self.tables.len() - self.deferred.len() - self.reusable.len()
+        self.tables.len() - self.deferred.len() - self.waiting - self.reusable.len()
     }
 
     /// The flush is done: what was freed may be reused.
     pub fn flushed(&mut self) {
-        self.reusable.append(&mut self.deferred);
+        let tables = self.take_deferred();
+        self.release(tables);
     }
 
-    /// The tables to be reused when a flush that is under way is done.
+    /// The tables to be reused when a flush that is under way is done: for `release`.
     pub fn take_deferred(&mut self) -> Vec<Spa> {
-        std::mem::take(&mut self.deferred)
+        let tables = std::mem::take(&mut self.deferred);
+        self.waiting += tables.len();
+        tables
+    }
+
+    /// The flush that `tables` waited for is done.
+    pub fn release(&mut self, tables: Vec<Spa>) {
+        self.waiting -= tables.len();
+        for table in &tables {
+            *self.epochs.entry(table.0).or_default() += 1;
+        }
+        self.reusable.extend(tables);
+    }
+
+    /// Changes when the frame is given up for reuse.
+    pub fn epoch(&self, table: Spa) -> u64 {
+        self.epochs.get(&table.0).copied().unwrap_or(0)
     }
 
     /// A raw entry, also of tables that are not in use: what a CPU may read.
@@ -46,6 +66,11 @@ impl TestFrames {
 }
 
 impl TestFrames {
+    /// Sets flags in one entry as hardware does.
+    pub fn set_flags_in(&self, table: Spa, index: usize, flags: u64) {
+        self.tables[&table.0].set_hardware_flags(index, flags);
+    }
+
     /// Sets flags in the leaf for `gpa` as hardware does: in the entry, at any moment.
     pub fn set_flags(&self, root: Spa, gpa: u64, flags: u64) {
         let mut table = root;

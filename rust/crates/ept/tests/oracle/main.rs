@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The oracle: CPUs whose TLBs, paging-structure caches and VMCS caches forget nothing by
+//! themselves run VPs, while pages are taken away and partitions come and go, in random order.
+//! Each translation that a CPU uses must be live, each dirty page must be reported, and no VMCS
+//! may be on two CPUs. The emulator that the other tests run in flushes everything at each VM
+//! entry and can see none of this.
+//!
+//! The protocol under test is the crate's: [`ept::SeenGenerations`], [`ept::GuestMode`],
+//! [`ept::RootGeneration`], [`ept::Placement`], and the tree's promises about what needs a flush.
+//! Each way to break it that is listed in [`Bug`] must be noticed.
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod host;
+mod machine;
+mod partition;
+mod vp;
+mod world;
+mod zap;
+
+use world::{Bug, Root, Stats, Violation, World};
+
+const STEPS: u32 = 6_000;
+
+fn run(seed: u64, root: Root, bug: Option<Bug>) -> (Stats, Option<Violation>) {
+    let mut world = World::new(seed, root, bug);
+    for _ in 0..STEPS {
+        if let Err(violation) = world.step() {
+            return (world.stats, Some(violation));
+        }
+    }
+    (world.stats, None)
+}
+
+/// The first violation in up to `seeds` schedules.
+fn find(root: Root, bug: Bug, seeds: u64) -> Option<Violation> {
+    (1..=seeds).find_map(|seed| run(seed, root, Some(bug)).1)
+}
+
+fn holds(root: Root) {
+    let mut total = Stats::default();
+    for seed in 1..=150 {
+        let (stats, violation) = run(seed, root, None);
+        assert_eq!(violation, None, "seed {seed}, {root:?}");
+        total.add(&stats);
+    }
+    // What did not happen was not tested.
+    for (what, count) in total.counts() {
+        assert!(count > 200, "{what}: {count}: {total:?}");
+    }
+}
+
+#[test]
+fn the_protocol_holds_with_root_mode_per_window() {
+    holds(Root::Window);
+}
+
+#[test]
+fn the_protocol_holds_with_root_mode_kept() {
+    holds(Root::Pinned);
+}
+
+macro_rules! noticed {
+    ($($test:ident: $bug:ident in $root:ident is $($violation:pat_param)|+;)*) => {
+        $(
+            #[test]
+            fn $test() {
+                let found = find(Root::$root, Bug::$bug, 400);
+                assert!(
+                    matches!(found, Some($(Violation::$violation)|+)),
+                    "{found:?}"
+                );
+            }
+        )*
+    };
+}

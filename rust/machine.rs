@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What all partitions share: VMX of this machine, identifiers, the list of partitions.
+
+use crate::sys::bindings::hvrs_partition_info;
+use crate::sys::host::Notifiers;
+use crate::sys::eopnotsupp;
+use crate::sys::pages::Pages;
+use crate::vmx::capabilities::Capabilities;
+use crate::vmx::root::{Published, Root};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use ept::VpidPool;
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::{Arc, Mutex};
+use x86def::msr::*;
+
+/// Version of the module.
+pub(crate) const VERSION: &str = "0.1.0";
+/// Version of the ABI of /dev/hvrs.
+pub(crate) const ABI_VERSION: u32 = 1;
+
+/// MSRs that guests access without an exit: the CPU switches them, or the window does, and checks
+/// what is written as a guest expects. The time-stamp counter only for reading.
+const PASSED_THROUGH: [u32; 6] = [
+    IA32_FS_BASE,
+    IA32_GS_BASE,
+    IA32_KERNEL_GS_BASE,
+    IA32_SYSENTER_CS,
+    IA32_SYSENTER_ESP,
+    IA32_SYSENTER_EIP,
+];
+
+/// What /dev/hvrs tells of a partition.
+pub(crate) struct Summary {
+    pub(crate) id: u64,
+    pub(crate) pid: i32,
+    pub(crate) comm: [u8; 16],
+    pub(crate) nr_vps: AtomicU32,
+    pub(crate) memory_bytes: AtomicU64,
+    pub(crate) exits: AtomicU64,
+    pub(crate) windows: AtomicU64,
+}
+
+impl Summary {
+    fn uapi(&self) -> hvrs_partition_info {
+        let mut info = hvrs_partition_info {
+            id: self.id,
+            pid: self.pid,
+            nr_vps: self.nr_vps.load(Ordering::Relaxed),
+            memory_bytes: self.memory_bytes.load(Ordering::Relaxed),
+            exits: self.exits.load(Ordering::Relaxed),
+            windows: self.windows.load(Ordering::Relaxed),
+            ..Default::default()
+        };
+        for (to, from) in info.comm.iter_mut().zip(self.comm) {
+            *to = from as _;
+        }
+        info
+    }
+}
+
+/// A partition's place in the list: it is taken out when this is dropped.
+pub(crate) struct Listed {
+    machine: Arc<Machine>,
+    summary: Arc<Summary>,
+}
+
+impl core::ops::Deref for Listed {
+    type Target = Summary;
+    fn deref(&self) -> &Summary {
+        &self.summary
+    }
+}
+
+impl Drop for Listed {
+    fn drop(&mut self) {
+        let mut partitions = self.machine.partitions.lock();
+        if let Some(i) = partitions.iter().position(|s| s.id == self.summary.id) {
+            let _ = partitions.remove(i);
+        }
+    }
+}
+
+/// A VPID, until it is dropped.
+pub(crate) struct Vpid {
+    machine: Arc<Machine>,
+    /// The number.
+    pub(crate) number: u16,
+}
+
+impl Vpid {
+    /// A free one. ENOSPC.
+    pub(crate) fn alloc(machine: Arc<Machine>) -> Result<Self> {
+        let number = machine.vpids.alloc().ok_or(ENOSPC)?;
+        Ok(Self { machine, number })
+    }
+}
+
+impl Drop for Vpid {
+    fn drop(&mut self) {
+        self.machine.vpids.free(self.number);
+    }
+}
+
+/// The machine.
+#[pin_data]
+pub(crate) struct Machine {
+    _notifiers: Notifiers,
+    _published: Published,
+    /// VMX.
+    pub(crate) root: Arc<Root>,
+    /// MSR bitmap of every VP.
+    pub(crate) msr_bitmap: Pages,
+    vpids: VpidPool<64>,
+    next_partition: AtomicU64,
+    #[pin]
+    partitions: Mutex<KVec<Arc<Summary>>>,
+}
+
+impl Machine {
+    /// Reads the capabilities and allocates what the CPUs need.
+    ///
+    /// # Errors
+    ///
+    /// EOPNOTSUPP, with the reason in the log.
+    pub(crate) fn new() -> Result<Arc<Self>> {
+        let caps = Capabilities::read().map_err(|refusal| {
+            pr_err!("{}\n", refusal);
+            eopnotsupp()
+        })?;
+        let root = Arc::new(Root::new(caps)?, GFP_KERNEL)?;
+        let published = Root::publish(root.clone());
+        let msr_bitmap = msr_bitmap()?;
+        Arc::pin_init(
+            try_pin_init!(Self {
+                _notifiers: Notifiers::register()?,
+                _published: published,
+                root,
+                msr_bitmap,
+                vpids: VpidPool::new(),
+                next_partition: AtomicU64::new(1),
+                partitions <- new_mutex!(KVec::new()),
+            }),
+            GFP_KERNEL,
+        )
+    }
+
+    /// Enters a new partition of the calling process into the list.
+    pub(crate) fn list_partition(this: &Arc<Self>) -> Result<Listed> {
+        let (pid, comm) = crate::sys::host::current_process();
+        let summary = Arc::new(
+            Summary {
+                id: this.next_partition.fetch_add(1, Ordering::Relaxed),
+                pid,
+                comm,
+                nr_vps: AtomicU32::new(0),
+                memory_bytes: AtomicU64::new(0),
+                exits: AtomicU64::new(0),
+                windows: AtomicU64::new(0),
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        this.partitions.lock().push(summary.clone(), GFP_KERNEL)?;
+        Ok(Listed {
+            machine: this.clone(),
+            summary,
+        })
+    }
+
+    /// Number of partitions.
+    pub(crate) fn nr_partitions(&self) -> u32 {
+        self.partitions.lock().len() as u32
+    }
+
+    /// The partition with the smallest id above `after`.
+    pub(crate) fn next_partition(&self, after: u64) -> Option<hvrs_partition_info> {
+        let partitions = self.partitions.lock();
+        partitions.iter().find(|s| s.id > after).map(|s| s.uapi())
+    }
+}
+
+/// A bitmap in which everything exits but [`PASSED_THROUGH`] (SDM 25.6.9).
+fn msr_bitmap() -> Result<Pages> {
+    const WRITES: usize = 2048;
+    let mut pages = Pages::new(0)?;
+    let bits = pages.bytes_mut();
+    bits.fill(0xff);
+    let mut allow = |msr: u32, offset: usize| {
+        let high = if msr >= 0xc000_0000 { 1024 } else { 0 };
+        let bit = (msr & 0x1fff) as usize;
+        if let Some(byte) = bits.get_mut(offset + high + bit / 8) {
+            *byte &= !(1 << (bit % 8));
+        }
+    };
+    for msr in PASSED_THROUGH {
+        allow(msr, 0);
+        allow(msr, WRITES);
+    }
+    allow(IA32_TIME_STAMP_COUNTER, 0);
+    Ok(pages)
+}

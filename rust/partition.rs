@@ -1,0 +1,394 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A partition: its features, memory, synthetic registers and VPs.
+//!
+//! Lock order: `setup`, a VP's state, `synthetic`, `memory`'s regions, the space's map lock. A
+//! later one may be taken while an earlier one is held, never the other way round. None is taken
+//! in a window.
+
+pub(crate) mod hvcall;
+pub(crate) mod memory;
+pub(crate) mod space;
+
+use crate::device::ROOT_HVCALL;
+use crate::machine::{Listed, Machine};
+use crate::sys::bindings::*;
+use crate::sys::file::{anon_fd, FileOps};
+use crate::sys::host::{self, MmId};
+use crate::sys::eopnotsupp;
+use crate::sys::pages::Pages;
+use crate::sys::user;
+use crate::vmx::insn::{cpuid, rdtsc};
+use crate::vp::shared::VpShared;
+use crate::vp::{Vp, VpFile};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use cpumodel::{CpuModel, Disabled};
+use ept::{EptConfig, PageSize, Rights};
+use hv1::msr::{MsrEffect, MsrError, Origin, PartitionState, VpEnv};
+use hv1::{Overlay, OverlayKind, PartitionFeatures, PartitionLimits, RefTime};
+use hvdef::{HvHardwareFeatures, HvSyntheticProcessorFeatures, Wire};
+use kernel::ioctl::{_IO, _IOW};
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow, Mutex, SetOnce};
+use memory::Memory;
+use space::{Space, MAX_VPS};
+use vmxdef::caps::ept_vpid;
+use vmxdef::controls::secondary;
+
+const INITIALIZE_PARTITION: u32 = _IO(MSHV_IOCTL, 0);
+const CREATE_VP: u32 = _IOW::<mshv_create_vp>(MSHV_IOCTL, 1);
+const SET_GUEST_MEMORY: u32 = _IOW::<mshv_user_mem_region>(MSHV_IOCTL, 2);
+
+/// Clock of the local APICs' timers, before their divider.
+const APIC_HZ: u32 = 200_000_000;
+/// Bits of a guest-physical address: what four EPT levels translate, at most.
+const MAX_PHYSICAL_BITS: u8 = 46;
+
+/// What is fixed when the partition is initialized.
+pub(crate) struct Config {
+    pub(crate) features: PartitionFeatures,
+    pub(crate) cpu: CpuModel,
+    /// Bits that CR4 may have.
+    pub(crate) cr4_allowed: u64,
+    pub(crate) lapic: vapic::Config,
+    pub(crate) time: RefTime,
+}
+
+impl Config {
+    /// Whether XSETBV takes `value`.
+    pub(crate) fn xcr0_is_legal(&self, value: u64) -> bool {
+        self.cpu.xsave().xcr0_is_legal(value)
+    }
+}
+
+struct Setup {
+    requested: HvSyntheticProcessorFeatures,
+    disabled: Disabled,
+}
+
+/// A partition.
+#[pin_data]
+pub(crate) struct Partition {
+    pub(crate) machine: Arc<Machine>,
+    pub(crate) summary: Listed,
+    creator: MmId,
+    has_lapic: bool,
+    has_x2apic: bool,
+    /// The partition's TSC minus the host's.
+    pub(crate) tsc_offset: u64,
+    #[pin]
+    setup: Mutex<Setup>,
+    config: SetOnce<KBox<Config>>,
+    #[pin]
+    synthetic: Mutex<PartitionState>,
+    /// Copy of GUEST_OS_ID for the hot tier.
+    guest_os_id: AtomicU64,
+    hypercall_page: Pages,
+    tsc_page: SetOnce<Pages>,
+    #[pin]
+    vps: [SetOnce<Pin<KBox<Vp>>>; MAX_VPS],
+    /// One above the highest index of a VP.
+    vps_end: AtomicU32,
+    // After the VPs: they are dropped first.
+    #[pin]
+    pub(crate) memory: Memory,
+}
+
+impl Partition {
+    /// CREATE_PARTITION.
+    pub(crate) fn new(machine: Arc<Machine>, flags: u64, disabled: Disabled) -> Result<Arc<Self>> {
+        let has = |bit: u32| flags & 1 << bit != 0;
+        // Clients without a local APIC in the module, and nested ones, come with their own issues.
+        if !has(MSHV_PT_BIT_LAPIC) {
+            return Err(eopnotsupp());
+        }
+        let space = Space::new(ept_config(&machine, has(MSHV_PT_BIT_GPA_SUPER_PAGES)))?;
+        let mut hypercall_page = Pages::new(0)?;
+        hypercall_page
+            .bytes_mut()
+            .copy_from_slice(&hv1::hypercall::HYPERCALL_PAGE_VMX);
+        let summary = Machine::list_partition(&machine)?;
+        Arc::pin_init(
+            try_pin_init!(Self {
+                machine,
+                summary,
+                creator: MmId::current(),
+                has_lapic: has(MSHV_PT_BIT_LAPIC),
+                has_x2apic: has(MSHV_PT_BIT_X2APIC),
+                tsc_offset: rdtsc().wrapping_neg(),
+                setup <- new_mutex!(Setup {
+                    requested: HvSyntheticProcessorFeatures::empty(),
+                    disabled,
+                }),
+                config: SetOnce::new(),
+                synthetic <- new_mutex!(PartitionState::new()),
+                guest_os_id: AtomicU64::new(0),
+                hypercall_page,
+                tsc_page: SetOnce::new(),
+                vps: [const { SetOnce::new() }; MAX_VPS],
+                vps_end: AtomicU32::new(0),
+                memory <- Memory::new(space),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// INITIALIZE_PARTITION: fixes the features. A second time it does nothing.
+    fn initialize(&self) -> Result {
+        let setup = self.setup.lock();
+        if self.config.as_ref().is_some() {
+            return Ok(());
+        }
+        let config = self.make_config(&setup)?;
+        let mut page = Pages::new(0)?;
+        let _ = config.time.page().write(page.bytes_mut());
+        self.tsc_page.populate(page);
+        self.config.populate(config);
+        Ok(())
+    }
+
+    fn make_config(&self, setup: &Setup) -> Result<KBox<Config>> {
+        let caps = &self.machine.root.caps;
+        let tsc_hz = host::tsc_khz() as u64 * 1000;
+        let reliable = host::tsc_reliable();
+        let physical_address_bits = (cpuid(0x8000_0008, 0)[0] as u8).min(MAX_PHYSICAL_BITS);
+        let features = PartitionFeatures::new(
+            setup.requested,
+            PartitionLimits {
+                max_vps: MAX_VPS as u32,
+                physical_address_bits,
+                tsc_hz,
+                apic_hz: APIC_HZ as u64,
+                tsc_reliable: reliable,
+                hardware: HvHardwareFeatures::empty(),
+            },
+        );
+        let now = rdtsc().wrapping_add(self.tsc_offset);
+        let time = RefTime::new(tsc_hz, now, reliable).ok_or_else(eopnotsupp)?;
+        let mut config = KBox::new(
+            Config {
+                features,
+                cpu: CpuModel::new(),
+                cr4_allowed: 0,
+                lapic: vapic::Config {
+                    tsc_khz: host::tsc_khz(),
+                    apic_hz: APIC_HZ,
+                    x2apic_available: self.has_x2apic,
+                    tsc_deadline_available: true,
+                    maxphyaddr: physical_address_bits,
+                },
+                time,
+            },
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        config.cpu.build(
+            &cpuid,
+            &cpumodel::Machine {
+                vmx: cpumodel::VmxLimits {
+                    rdtscp: caps.has(secondary::ENABLE_RDTSCP),
+                    invpcid: caps.has(secondary::ENABLE_INVPCID),
+                },
+                speculation: cpumodel::SpeculationControl::default(),
+                disabled: setup.disabled,
+                physical_address_bits,
+                tsc_hz,
+                apic_hz: APIC_HZ as u64,
+                invariant_tsc: reliable,
+                lapic: self.has_lapic,
+                x2apic: self.has_x2apic,
+                hypervisor_present: features.hypervisor_present(),
+            },
+        );
+        config.cr4_allowed = config.cpu.cr4_legal_bits();
+        config.lapic.tsc_deadline_available = config.cpu.has(cpumodel::Feature::TscDeadline);
+        Ok(config)
+    }
+
+    /// What INITIALIZE_PARTITION fixed. EINVAL before it.
+    pub(crate) fn config(&self) -> Result<&Config> {
+        self.config.as_ref().map(|c| &**c).ok_or(EINVAL)
+    }
+
+    /// Only the creator's memory is the guest's: others get EIO.
+    pub(crate) fn check_creator(&self) -> Result {
+        if MmId::current() == self.creator {
+            Ok(())
+        } else {
+            Err(EIO)
+        }
+    }
+
+    /// The VP `index`.
+    pub(crate) fn vp(&self, index: u32) -> Option<&Vp> {
+        self.vps
+            .get(index as usize)
+            .and_then(|vp| vp.as_ref())
+            .map(|vp| &**vp)
+    }
+
+    /// The part of the VPs that other threads may touch, with their indexes.
+    #[inline]
+    pub(crate) fn shared_vps(&self) -> impl Iterator<Item = (u32, &VpShared)> {
+        let end = self.vps_end.load(Ordering::Acquire) as usize;
+        (0u32..)
+            .zip(self.vps.iter().take(end))
+            .filter_map(|(i, vp)| Some((i, &vp.as_ref()?.shared)))
+    }
+
+    /// Number of VPs.
+    pub(crate) fn nr_vps(&self) -> u32 {
+        self.summary.nr_vps.load(Ordering::Relaxed)
+    }
+
+    /// Kicks the VPs whose bits are set. Not in guest context.
+    pub(crate) fn kick_all(&self, mask: u64) {
+        let mut rest = mask;
+        while rest != 0 {
+            let index = rest.trailing_zeros();
+            rest &= rest - 1;
+            if let Some(vp) = self.vp(index) {
+                vp.shared.kick(&self.memory.space, index);
+            }
+        }
+    }
+
+    /// CREATE_VP: EINVAL before INITIALIZE_PARTITION or for an index out of range, EEXIST.
+    fn create_vp(this: &Arc<Self>, arg: usize) -> Result<isize> {
+        let index = user::read::<mshv_create_vp>(arg)?.vp_index;
+        let config = this.config()?;
+        let _setup = this.setup.lock();
+        let slot = this.vps.get(index as usize).ok_or(EINVAL)?;
+        if slot.as_ref().is_some() {
+            return Err(EEXIST);
+        }
+        let vp = Vp::new(this, config, index)?;
+        let file = Arc::new(VpFile::new(this.clone(), index), GFP_KERNEL_ACCOUNT)?;
+        slot.populate(vp);
+        this.vps_end.fetch_max(index + 1, Ordering::Release);
+        this.summary.nr_vps.fetch_add(1, Ordering::Relaxed);
+        // Should the descriptor table be full, the VP stays without a file until the partition
+        // goes, as a second try would find it.
+        Ok(anon_fd(file)? as isize)
+    }
+
+    /// Leaf of CPUID at 0x400000xx.
+    pub(crate) fn hv_cpuid(&self, config: &Config, leaf: u32) -> [u32; 4] {
+        hv1::cpuid(leaf, &config.features, self.guest_os_id()).unwrap_or([0; 4])
+    }
+
+    /// HV_X64_MSR_GUEST_OS_ID.
+    #[inline]
+    pub(crate) fn guest_os_id(&self) -> u64 {
+        self.guest_os_id.load(Ordering::Relaxed)
+    }
+
+    /// Reads a synthetic MSR.
+    pub(crate) fn read_msr(
+        &self,
+        msr: u32,
+        origin: Origin,
+        env: &impl VpEnv,
+    ) -> Result<u64, MsrError> {
+        let config = self.config().map_err(|_| MsrError::NotMine)?;
+        let state = self.synthetic.lock();
+        hv1::msr::read_msr(msr, origin, &config.features, &state, env)
+    }
+
+    /// Writes a synthetic MSR.
+    pub(crate) fn write_msr(&self, msr: u32, value: u64, origin: Origin) -> Result<(), MsrError> {
+        let config = self.config().map_err(|_| MsrError::NotMine)?;
+        let mut state = self.synthetic.lock();
+        let effect = hv1::msr::write_msr(msr, value, origin, &config.features, &mut state)?;
+        self.guest_os_id
+            .store(state.guest_os_id(), Ordering::Relaxed);
+        if let MsrEffect::Overlay { overlay, gpn } = effect {
+            self.place_overlay(overlay, gpn);
+        }
+        Ok(())
+    }
+
+    fn place_overlay(&self, overlay: Overlay, gpn: Option<u64>) {
+        let page = match overlay.kind {
+            OverlayKind::HypercallPage => Some(&self.hypercall_page),
+            OverlayKind::ReferenceTsc => self.tsc_page.as_ref(),
+            // Their MSRs are not there yet, so that none is ever placed.
+            _ => None,
+        };
+        let rights = overlay.kind.rights();
+        if let Some(page) = page {
+            let rights = Rights {
+                read: true,
+                write: rights.write,
+                execute: rights.execute,
+            };
+            // There are fewer overlays than places.
+            let _ = self.memory.space.place_overlay(page.phys(), gpn, rights);
+        }
+    }
+
+    /// The exception that a forbidden access to an overlay at `gpn` raises.
+    pub(crate) fn overlay_fault(&self, gpn: u64) -> Option<u8> {
+        let overlay = self.memory.space.overlay(gpn)?;
+        Some(if overlay.spa.0 == self.hypercall_page.phys() {
+            x86def::vector::GP
+        } else {
+            x86def::vector::MC
+        })
+    }
+
+    /// SYNTHETIC_PROC_FEATURES, before INITIALIZE_PARTITION only; false after it.
+    fn request_features(&self, features: u64) -> bool {
+        let mut setup = self.setup.lock();
+        if self.config.as_ref().is_some() {
+            return false;
+        }
+        setup.requested = HvSyntheticProcessorFeatures(features);
+        true
+    }
+}
+
+fn ept_config(machine: &Machine, super_pages: bool) -> EptConfig {
+    let caps = machine.root.caps.ept_vpid;
+    let max_leaf = if !super_pages || host::itlb_multihit() {
+        PageSize::Size4K
+    } else if caps & ept_vpid::PAGE_1G != 0 {
+        PageSize::Size1G
+    } else if caps & ept_vpid::PAGE_2M != 0 {
+        PageSize::Size2M
+    } else {
+        PageSize::Size4K
+    };
+    EptConfig {
+        max_leaf,
+        accessed_dirty: caps & ept_vpid::ACCESSED_DIRTY != 0,
+        execute_only: false,
+    }
+}
+
+/// An open partition.
+pub(crate) struct PartitionFile(pub(crate) Arc<Partition>);
+
+impl FileOps for PartitionFile {
+    const NAME: &'static CStr = c"mshv_partition";
+
+    fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize> {
+        let partition = &this.0;
+        match cmd {
+            INITIALIZE_PARTITION => partition.initialize()?,
+            CREATE_VP => return Partition::create_vp(partition, arg),
+            SET_GUEST_MEMORY => {
+                partition.check_creator()?;
+                let region = user::read(arg)?;
+                partition.memory.set(&region)?;
+                partition.summary.memory_bytes.store(
+                    partition.memory.bytes.load(Ordering::Relaxed),
+                    Ordering::Relaxed,
+                );
+            }
+            ROOT_HVCALL => return hvcall::on_partition(partition, arg),
+            _ => return Err(ENOTTY),
+        }
+        Ok(0)
+    }
+}

@@ -1,0 +1,242 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! MSHV_ROOT_HVCALL: hypercalls of a partition's parent, made for it by the VMM.
+//!
+//! The same table of calls as the guest's door. The status is copied back even on failure; its
+//! errno is what `mshv-abi` says clients expect.
+
+use super::Partition;
+use crate::machine::Machine;
+use crate::sys::bindings::mshv_root_hvcall;
+use crate::sys::user;
+use crate::vp::registers;
+use crate::vp::Vp;
+use hv1::hypercall::{check_parent_call, CallId};
+use hvdef::*;
+use kernel::prelude::*;
+
+/// Largest input or output.
+const PAGE: u16 = 4096;
+
+/// Whom the file stands for.
+enum Subject<'a> {
+    Device(&'a Machine),
+    Partition(&'a Partition),
+    Vp(&'a Partition, &'a Vp),
+}
+
+/// On /dev/mshv: the host's own properties.
+pub(crate) fn on_device(machine: &Machine, arg: usize) -> Result<isize> {
+    run(&Subject::Device(machine), arg)
+}
+
+/// On a partition.
+pub(crate) fn on_partition(partition: &Partition, arg: usize) -> Result<isize> {
+    run(&Subject::Partition(partition), arg)
+}
+
+/// On a VP.
+pub(crate) fn on_vp(partition: &Partition, vp: &Vp, arg: usize) -> Result<isize> {
+    run(&Subject::Vp(partition, vp), arg)
+}
+
+fn run(subject: &Subject<'_>, arg: usize) -> Result<isize> {
+    let mut call: mshv_root_hvcall = user::read(arg)?;
+    if call.status != 0
+        || call.rsvd != [0; 6]
+        || call.in_sz < 8
+        || call.in_sz > PAGE
+        || call.out_sz > PAGE
+        || (call.out_ptr == 0) != (call.out_sz == 0)
+    {
+        return Err(EINVAL);
+    }
+    let mut input = KVec::from_elem(0u8, call.in_sz as usize, GFP_KERNEL_ACCOUNT)?;
+    user::read_bytes(call.in_ptr as usize, &mut input)?;
+    let mut output = KVec::from_elem(0u8, call.out_sz as usize, GFP_KERNEL_ACCOUNT)?;
+    let mut done = 0;
+    let result = dispatch(subject, &call, &input, &mut output, &mut done);
+    let status = match result {
+        Ok(()) => HV_STATUS_SUCCESS,
+        Err(status) => status,
+    };
+    call.status = status.0;
+    call.reps = if status.is_success() { call.reps } else { done };
+    user::write(arg, &call)?;
+    if status.is_success() {
+        if call.out_sz != 0 {
+            user::write_bytes(call.out_ptr as usize, &output)?;
+        }
+        return Ok(0);
+    }
+    Err(errno(status))
+}
+
+/// The errno that goes with a status.
+fn errno(status: HvStatus) -> Error {
+    match status {
+        HV_STATUS_INVALID_PARAMETER
+        | HV_STATUS_INVALID_PARTITION_ID
+        | HV_STATUS_INVALID_VP_INDEX => EINVAL,
+        HV_STATUS_INSUFFICIENT_MEMORY => ENOMEM,
+        _ => EIO,
+    }
+}
+
+fn dispatch(
+    subject: &Subject<'_>,
+    call: &mshv_root_hvcall,
+    input: &[u8],
+    output: &mut [u8],
+    done: &mut u16,
+) -> HvResult<()> {
+    let row = check_parent_call(HvCallCode(call.code), call.reps, input.len(), output.len())?;
+    let partition = match subject {
+        Subject::Device(machine) => {
+            return match row.id {
+                CallId::GetPartitionProperty => host_property(machine, input, output),
+                _ => Err(HV_STATUS_ACCESS_DENIED),
+            }
+        }
+        Subject::Partition(p) | Subject::Vp(p, _) => *p,
+    };
+    match row.id {
+        CallId::GetPartitionProperty => get_property(partition, input, output),
+        CallId::SetPartitionProperty => set_property(partition, input),
+        CallId::AssertVirtualInterrupt => assert_interrupt(partition, input),
+        CallId::GetVpRegisters => {
+            let vp = target(subject, partition, input)?;
+            registers::get(partition, vp, list(input), output, done)
+        }
+        CallId::SetVpRegisters => {
+            let vp = target(subject, partition, input)?;
+            registers::set(partition, vp, list(input), done)
+        }
+        // In the table because they have their place there; not made yet.
+        _ => Err(HV_STATUS_INVALID_HYPERCALL_CODE),
+    }
+}
+
+fn read<T: Wire>(input: &[u8]) -> HvResult<T> {
+    T::read(input).ok_or(HV_STATUS_INVALID_PARAMETER)
+}
+
+fn list(input: &[u8]) -> &[u8] {
+    input.get(HvInputGetVpRegisters::SIZE..).unwrap_or(&[])
+}
+
+/// The VP that a register call names; on a VP's file, that VP (also by HV_VP_INDEX_SELF).
+fn target<'a>(
+    subject: &Subject<'a>,
+    partition: &'a Partition,
+    input: &[u8],
+) -> HvResult<&'a Vp> {
+    let header: HvInputGetVpRegisters = read(input)?;
+    if header.input_vtl != 0 || header.rsvd_z8 != 0 || header.rsvd_z16 != 0 {
+        return Err(HV_STATUS_INVALID_PARAMETER);
+    }
+    match subject {
+        Subject::Vp(_, vp) if header.vp_index == HV_VP_INDEX_SELF => Ok(vp),
+        _ => partition
+            .vp(header.vp_index)
+            .ok_or(HV_STATUS_INVALID_VP_INDEX),
+    }
+}
+
+/// Properties of the host: what a partition could have at most.
+fn host_property(_machine: &Machine, input: &[u8], output: &mut [u8]) -> HvResult<()> {
+    let request: HvInputGetPartitionProperty = read(input)?;
+    let value = match request.property_code {
+        HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES => hv1::features::IMPLEMENTED.bits(),
+        HV_PARTITION_PROPERTY_PROCESSOR_CLOCK_FREQUENCY => {
+            crate::sys::host::tsc_khz() as u64 * 1000
+        }
+        _ => return Err(HV_STATUS_UNKNOWN_PROPERTY),
+    };
+    value.write(output).ok_or(HV_STATUS_INVALID_PARAMETER)
+}
+
+fn get_property(partition: &Partition, input: &[u8], output: &mut [u8]) -> HvResult<()> {
+    let request: HvInputGetPartitionProperty = read(input)?;
+    let config = || {
+        partition
+            .config()
+            .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)
+    };
+    let (bank0, bank1, xsave) = match partition.config() {
+        Ok(config) => config.cpu.features().banks(),
+        Err(_) => Default::default(),
+    };
+    let value = match request.property_code {
+        HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES => config()?.features.synthetic.bits(),
+        HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS => config()?.features.privileges.bits(),
+        HV_PARTITION_PROPERTY_PHYSICAL_ADDRESS_WIDTH => {
+            config()?.cpu.physical_address_bits() as u64
+        }
+        HV_PARTITION_PROPERTY_PROCESSOR_FEATURES0 => config().map(|_| bank0.bits())?,
+        HV_PARTITION_PROPERTY_PROCESSOR_FEATURES1 => config().map(|_| bank1.bits())?,
+        HV_PARTITION_PROPERTY_PROCESSOR_XSAVE_FEATURES => config().map(|_| xsave.bits())?,
+        HV_PARTITION_PROPERTY_PROCESSOR_CLOCK_FREQUENCY => config()?.features.limits.tsc_hz,
+        HV_PARTITION_PROPERTY_GUEST_OS_ID => partition.guest_os_id(),
+        _ => return Err(HV_STATUS_UNKNOWN_PROPERTY),
+    };
+    value.write(output).ok_or(HV_STATUS_INVALID_PARAMETER)
+}
+
+fn set_property(partition: &Partition, input: &[u8]) -> HvResult<()> {
+    let request: HvInputSetPartitionProperty = read(input)?;
+    match request.property_code {
+        HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES => {
+            if partition.request_features(request.property_value) {
+                Ok(())
+            } else {
+                Err(HV_STATUS_INVALID_PARTITION_STATE)
+            }
+        }
+        // mshv-abi: after INITIALIZE_PARTITION it must give status 7.
+        HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS => Err(HV_STATUS_INVALID_PARTITION_STATE),
+        _ => Err(HV_STATUS_UNKNOWN_PROPERTY),
+    }
+}
+
+/// HvCallAssertVirtualInterrupt: a message on the APIC bus.
+fn assert_interrupt(partition: &Partition, input: &[u8]) -> HvResult<()> {
+    use vapic::{Destination, DeliveryMode, Trigger};
+    let request: HvInputAssertVirtualInterrupt = read(input)?;
+    if request.target_vtl != 0
+        || request.rsvd_z0 != 0
+        || request.rsvd_z1 != 0
+        || request.control & !3 != 0
+        || request.interrupt_type > 7
+        || request.vector > 255
+        || request.dest_addr > u32::MAX as u64
+    {
+        return Err(HV_STATUS_INVALID_PARAMETER);
+    }
+    let mode = DeliveryMode::from_bits(request.interrupt_type);
+    if mode.has_vector() && request.vector < 16 {
+        return Err(HV_STATUS_INVALID_PARAMETER);
+    }
+    let destination = Destination {
+        id: request.dest_addr as u32,
+        logical: request.control & 2 != 0,
+        x2apic: request.dest_addr > 0xff,
+    };
+    let trigger = if request.level_triggered() {
+        Trigger::Level
+    } else {
+        Trigger::Edge
+    };
+    for (index, target) in partition.shared_vps() {
+        if !target.destination().accepts(destination, mode) {
+            continue;
+        }
+        if crate::vp::exits::ipi::deliver(target, mode, request.vector as u8, trigger, true) {
+            partition.kick_all(1 << index);
+        }
+        if mode == DeliveryMode::LowestPriority {
+            break;
+        }
+    }
+    Ok(())
+}

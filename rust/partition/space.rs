@@ -1,0 +1,274 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The guest-physical address space as the CPU sees it: one EPT, its flushes, its overlays.
+//!
+//! What takes a translation away bumps the root's generation, kicks the VPs that are in guest
+//! mode and waits until each has left it once; only then are pages and tables reused. VPs take
+//! the lock only outside of windows, so that waiting for them under it cannot deadlock.
+
+use crate::sys::ept_frames::{Refill, TableFrames, ZAP_BUDGET};
+use crate::sys::host;
+use core::sync::atomic::{AtomicU64, Ordering};
+use ept::{
+    Change, Ept, EptConfig, Gpa, GpaRange, GuestMode, MapError, Mapping, PageSize, Rights,
+    RootGeneration, Spa,
+};
+use kernel::error::{code::*, Result};
+use kernel::new_spinlock;
+use kernel::prelude::*;
+use kernel::sync::{Arc, SpinLock};
+
+/// VPs that a partition may have.
+pub(crate) const MAX_VPS: usize = 64;
+/// Overlay pages of a partition: two, and room for those of the VPs.
+const MAX_OVERLAYS: usize = 16;
+
+static NEXT_ROOT: AtomicU64 = AtomicU64::new(1);
+
+struct Overlay {
+    gpn: u64,
+    spa: u64,
+    rights: Rights,
+}
+
+struct Tree {
+    /// Taken out by drop.
+    ept: Option<Ept>,
+    frames: TableFrames,
+    overlays: [Option<Overlay>; MAX_OVERLAYS],
+}
+
+/// One guest-physical address space.
+#[pin_data]
+pub(crate) struct Space {
+    #[pin]
+    tree: SpinLock<Tree>,
+    /// Value of EPT_POINTER.
+    pub(crate) eptp: u64,
+    /// Flush generation of the root.
+    pub(crate) generation: RootGeneration,
+    /// Per VP: whether it is in guest mode, and where.
+    guest_mode: [GuestMode; MAX_VPS],
+    max_leaf: PageSize,
+}
+
+/// Outcome of [`Space::map`].
+#[derive(PartialEq, Eq, Clone, Copy)]
+pub(crate) enum MapOutcome {
+    /// The access can be tried again.
+    Done,
+    /// The frames ran out, or the page moved: fault it in again.
+    Retry,
+}
+
+impl Space {
+    /// An empty space.
+    pub(crate) fn new(config: EptConfig) -> Result<Arc<Self>> {
+        let mut frames = TableFrames::new(Refill::new()?);
+        let ept = Ept::new(&mut frames, config).map_err(|_| ENOMEM)?;
+        let eptp = ept.eptp().0;
+        Arc::pin_init(
+            try_pin_init!(Self {
+                tree <- new_spinlock!(Tree {
+                    ept: Some(ept),
+                    frames,
+                    overlays: [const { None }; MAX_OVERLAYS],
+                }),
+                eptp,
+                generation: RootGeneration::new(NEXT_ROOT.fetch_add(1, Ordering::Relaxed)),
+                guest_mode: [const { GuestMode::new() }; MAX_VPS],
+                max_leaf: config.max_leaf,
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// The guest-mode word of a VP.
+    #[inline]
+    pub(crate) fn guest_mode(&self, vp: u32) -> Option<&GuestMode> {
+        self.guest_mode.get(vp as usize)
+    }
+
+    /// The largest leaf this CPU and its errata allow.
+    pub(crate) fn max_leaf(&self) -> PageSize {
+        self.max_leaf
+    }
+
+    /// Maps `mapping` at `gpa` unless `moved()`, asked under the lock, says that it is stale.
+    ///
+    /// # Errors
+    ///
+    /// ENOMEM; EIO if the tree refuses what no caller should ask for.
+    pub(crate) fn map(
+        &self,
+        gpa: u64,
+        mapping: Mapping,
+        moved: impl FnOnce() -> bool,
+    ) -> Result<MapOutcome> {
+        let mut refill = if self.tree.lock().frames.is_low() {
+            Some(Refill::new()?)
+        } else {
+            None
+        };
+        let mut guard = self.tree.lock();
+        let tree = &mut *guard;
+        if let Some(refill) = &mut refill {
+            tree.frames.refill(refill);
+        }
+        if moved() {
+            return Ok(MapOutcome::Retry);
+        }
+        let Some(ept) = &mut tree.ept else {
+            return Err(EIO);
+        };
+        // An overlay hides the page under it: nothing larger, and nothing else, may cover it.
+        let pages = mapping.size.bytes() >> 12;
+        let base = gpa >> 12;
+        if let Some(o) = tree
+            .overlays
+            .iter()
+            .flatten()
+            .find(|o| o.gpn.wrapping_sub(base) < pages)
+        {
+            if pages > 1 || o.spa != mapping.spa.0 {
+                return Ok(MapOutcome::Retry);
+            }
+        }
+        match ept.map(&mut tree.frames, Gpa(gpa), &mapping) {
+            Ok(mapped) => {
+                if mapped.flush {
+                    self.flush();
+                    tree.frames.free_retired();
+                }
+                let _: Change = mapped.change;
+                Ok(MapOutcome::Done)
+            }
+            Err(MapError::NoFrame) => Ok(MapOutcome::Retry),
+            // Smaller leaves are there: take them away, they come back as one large leaf.
+            Err(MapError::Occupied | MapError::Conflict(_)) => {
+                self.zap_locked(tree, GpaRange::from_len(Gpa(gpa), mapping.size.bytes()));
+                Ok(MapOutcome::Retry)
+            }
+            Err(_) => Err(EIO),
+        }
+    }
+
+    /// Takes all translations of [gpa, gpa + len) away; when it returns, no VP uses them.
+    /// `under_lock` runs first, under the map lock.
+    pub(crate) fn zap(&self, gpa: u64, len: u64, under_lock: impl FnOnce()) {
+        let mut guard = self.tree.lock();
+        under_lock();
+        self.zap_locked(&mut guard, GpaRange::from_len(Gpa(gpa), len));
+    }
+
+    fn zap_locked(&self, tree: &mut Tree, range: GpaRange) {
+        let Some(ept) = &mut tree.ept else {
+            return;
+        };
+        let mut dirty = false;
+        let mut from = range.start();
+        loop {
+            let rest = GpaRange::new(from, range.end());
+            let progress = ept.unmap(&mut tree.frames, rest, ZAP_BUDGET, |_| ());
+            dirty |= progress.any;
+            if dirty && (tree.frames.retired_full() || progress.next.is_none()) {
+                self.flush();
+                tree.frames.free_retired();
+                dirty = false;
+            }
+            match progress.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        if tree.frames.has_retired() {
+            self.flush();
+            tree.frames.free_retired();
+        }
+    }
+
+    /// Waits until no VP can use a translation that was taken away before the call.
+    fn flush(&self) {
+        self.generation.bump();
+        for mode in &self.guest_mode {
+            if let Some(cpu) = mode.running_on() {
+                host::kick_cpu(cpu);
+            }
+        }
+        for mode in &self.guest_mode {
+            if let Some(cpu) = mode.running_on() {
+                while mode.running_on() == Some(cpu) {
+                    host::cpu_relax();
+                }
+            }
+        }
+    }
+
+    /// The overlay page at `gpn`, if there is one.
+    pub(crate) fn overlay(&self, gpn: u64) -> Option<Mapping> {
+        let tree = self.tree.lock();
+        tree.overlays
+            .iter()
+            .flatten()
+            .find(|o| o.gpn == gpn)
+            .map(|o| Mapping::overlay(Spa(o.spa), o.rights))
+    }
+
+    /// Whether an overlay is in the `pages` pages from `gpn`.
+    pub(crate) fn has_overlay(&self, gpn: u64, pages: u64) -> bool {
+        let tree = self.tree.lock();
+        tree.overlays
+            .iter()
+            .flatten()
+            .any(|o| o.gpn.wrapping_sub(gpn) < pages)
+    }
+
+    /// Shows the page `spa` at `gpn`, above whatever is there, or (`None`) nowhere.
+    ///
+    /// # Errors
+    ///
+    /// ENOSPC.
+    pub(crate) fn place_overlay(&self, spa: u64, gpn: Option<u64>, rights: Rights) -> Result {
+        let mut guard = self.tree.lock();
+        let tree = &mut *guard;
+        for slot in &mut tree.overlays {
+            if let Some(o) = slot.take_if(|o| o.spa == spa) {
+                let range = GpaRange::from_len(Gpa(o.gpn << 12), 4096);
+                self.zap_locked(tree, range);
+                break;
+            }
+        }
+        let Some(gpn) = gpn else {
+            return Ok(());
+        };
+        let slot = tree
+            .overlays
+            .iter_mut()
+            .find(|o| o.is_none())
+            .ok_or(ENOSPC)?;
+        *slot = Some(Overlay { gpn, spa, rights });
+        self.zap_locked(tree, GpaRange::from_len(Gpa(gpn << 12), 4096));
+        Ok(())
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        // No VP is left: nothing runs on this root, and its id is never used again.
+        let Some(mut ept) = self.ept.take() else {
+            return;
+        };
+        let mut from = Gpa(0);
+        loop {
+            let rest = GpaRange::new(from, GpaRange::ALL.end());
+            let progress = ept.unmap(&mut self.frames, rest, ZAP_BUDGET, |_| ());
+            self.frames.free_retired();
+            match progress.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        ept.destroy(&mut self.frames, |_| ());
+        self.frames.free_retired();
+    }
+}

@@ -1,0 +1,391 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * The C side of hvrs: thin, without policy. See shim.h for what each does.
+ */
+#include <linux/anon_inodes.h>
+#include <linux/entry-virt.h>
+#include <linux/hmm.h>
+#include <linux/hrtimer.h>
+#include <linux/kdebug.h>
+#include <linux/kvm_host.h>
+#include <linux/mm.h>
+#include <linux/mmu_notifier.h>
+#include <linux/panic_notifier.h>
+#include <linux/ratelimit.h>
+#include <linux/rcuwait.h>
+#include <linux/sched/mm.h>
+#include <linux/slab.h>
+#include <linux/smp.h>
+#include <trace/events/ipi.h>
+#include <asm/cpu_entry_area.h>
+#include <asm/desc.h>
+#include <asm/fpu/api.h>
+#include <asm/tsc.h>
+
+#include "shim.h"
+
+/* ---- root window ---- */
+
+/*
+ * The whole section has interrupts off, kernel_fpu_begin and _end included:
+ * both decide about bottom halves by irqs_disabled().
+ */
+u32 hvrs_window_begin(void)
+{
+	local_irq_disable();
+	kernel_fpu_begin_mask(0);
+	guest_timing_enter_irqoff();
+	return smp_processor_id();
+}
+
+void hvrs_window_end(u32 cpu, bool had_exit)
+{
+	if (had_exit) {
+		invalidate_tss_limit();
+		load_fixmap_gdt(cpu);
+	}
+	kernel_fpu_end();
+	/*
+	 * The pending host interrupt is taken here, so that its time is
+	 * accounted to the guest's tick as KVM does.
+	 */
+	local_irq_enable();
+	local_irq_disable();
+	guest_timing_exit_irqoff();
+	local_irq_enable();
+}
+
+void hvrs_guest_state_enter(void)
+{
+	guest_state_enter_irqoff();
+}
+
+void hvrs_guest_state_exit(void)
+{
+	guest_state_exit_irqoff();
+}
+
+bool hvrs_work_pending(void)
+{
+	return __xfer_to_guest_mode_work_pending();
+}
+
+int hvrs_handle_work(void)
+{
+	return xfer_to_guest_mode_handle_work();
+}
+
+void hvrs_kick_cpu(u32 cpu)
+{
+	smp_send_reschedule(cpu);
+}
+
+u32 hvrs_nr_cpu_ids(void)
+{
+	return nr_cpu_ids;
+}
+
+u32 hvrs_cpu_id(void)
+{
+	return raw_smp_processor_id();
+}
+
+void hvrs_on_each_cpu(void (*fn)(void *arg), void *arg)
+{
+	on_each_cpu(fn, arg, 1);
+}
+
+u64 hvrs_tss_base(u32 cpu)
+{
+	return (u64)&get_cpu_entry_area(cpu)->tss.x86_tss;
+}
+
+u32 hvrs_tsc_khz(void)
+{
+	return tsc_khz;
+}
+
+bool hvrs_tsc_reliable(void)
+{
+	return boot_cpu_has(X86_FEATURE_CONSTANT_TSC) && !check_tsc_unstable();
+}
+
+bool hvrs_fred_enabled(void)
+{
+	return boot_cpu_has(X86_FEATURE_FRED);
+}
+
+bool hvrs_preempt_rt(void)
+{
+	return IS_ENABLED(CONFIG_PREEMPT_RT);
+}
+
+bool hvrs_mitigate_itlb_multihit(void)
+{
+	return boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT);
+}
+
+void hvrs_cpu_relax(void)
+{
+	cpu_relax();
+}
+
+void __noreturn hvrs_panic(void)
+{
+	panic("hvrs: the kernel failed inside a root window");
+}
+
+/* ---- oops and panic ---- */
+
+static int hvrs_die_event(struct notifier_block *nb, unsigned long event, void *data)
+{
+	/* Only what ends in an oops: #DB, NMI and #GP fixups also come here. */
+	if (event == DIE_OOPS && hvrs_rs_emergency())
+		hvrs_panic();
+	return NOTIFY_DONE;
+}
+
+static int hvrs_panic_event(struct notifier_block *nb, unsigned long event, void *data)
+{
+	hvrs_rs_emergency();
+	return NOTIFY_DONE;
+}
+
+static struct notifier_block hvrs_die_nb = {
+	.notifier_call = hvrs_die_event,
+	.priority = INT_MAX,
+};
+static struct notifier_block hvrs_panic_nb = {
+	.notifier_call = hvrs_panic_event,
+	.priority = INT_MAX,
+};
+
+int hvrs_notifiers_register(void)
+{
+	int ret = register_die_notifier(&hvrs_die_nb);
+
+	if (!ret)
+		atomic_notifier_chain_register(&panic_notifier_list, &hvrs_panic_nb);
+	return ret;
+}
+
+void hvrs_notifiers_unregister(void)
+{
+	atomic_notifier_chain_unregister(&panic_notifier_list, &hvrs_panic_nb);
+	unregister_die_notifier(&hvrs_die_nb);
+}
+
+/* ---- waiting ---- */
+
+struct hvrs_sleeper {
+	struct rcuwait wait;
+	struct hrtimer timer;
+	u32 *events;
+	u32 timer_event;
+};
+
+static enum hrtimer_restart hvrs_sleeper_timer(struct hrtimer *timer)
+{
+	struct hvrs_sleeper *s = container_of(timer, struct hvrs_sleeper, timer);
+
+	atomic_or(s->timer_event, (atomic_t *)s->events);
+	rcuwait_wake_up(&s->wait);
+	return HRTIMER_NORESTART;
+}
+
+struct hvrs_sleeper *hvrs_sleeper_new(u32 *events, u32 timer_event)
+{
+	struct hvrs_sleeper *s = kzalloc(sizeof(*s), GFP_KERNEL_ACCOUNT);
+
+	if (!s)
+		return NULL;
+	rcuwait_init(&s->wait);
+	hrtimer_setup(&s->timer, hvrs_sleeper_timer, CLOCK_MONOTONIC, HRTIMER_MODE_REL_HARD);
+	s->events = events;
+	s->timer_event = timer_event;
+	return s;
+}
+
+void hvrs_sleeper_free(struct hvrs_sleeper *s)
+{
+	if (!s)
+		return;
+	hrtimer_cancel(&s->timer);
+	kfree(s);
+}
+
+int hvrs_sleeper_wait(struct hvrs_sleeper *s, u64 timeout_ns)
+{
+	int ret;
+
+	if (timeout_ns != U64_MAX)
+		hrtimer_start(&s->timer, ns_to_ktime(min_t(u64, timeout_ns, S64_MAX)),
+			      HRTIMER_MODE_REL_HARD);
+	ret = rcuwait_wait_event(&s->wait, READ_ONCE(*s->events), TASK_INTERRUPTIBLE);
+	if (timeout_ns != U64_MAX)
+		hrtimer_cancel(&s->timer);
+	return ret;
+}
+
+void hvrs_sleeper_wake(struct hvrs_sleeper *s)
+{
+	rcuwait_wake_up(&s->wait);
+}
+
+/* ---- guest memory ---- */
+
+struct hvrs_mapping {
+	struct mmu_interval_notifier notifier;
+	hvrs_invalidate_fn invalidate;
+	void *context;
+};
+
+static bool hvrs_mapping_invalidate(struct mmu_interval_notifier *notifier,
+				    const struct mmu_notifier_range *range, unsigned long seq)
+{
+	struct hvrs_mapping *m = container_of(notifier, struct hvrs_mapping, notifier);
+
+	m->invalidate(m->context, m, range->start, range->end, seq);
+	return true;
+}
+
+static const struct mmu_interval_notifier_ops hvrs_mapping_ops = {
+	.invalidate = hvrs_mapping_invalidate,
+};
+
+int hvrs_mapping_new(unsigned long start, unsigned long len, hvrs_invalidate_fn invalidate,
+		     void *context, struct hvrs_mapping **out)
+{
+	struct hvrs_mapping *m = kzalloc(sizeof(*m), GFP_KERNEL_ACCOUNT);
+	int ret;
+
+	if (!m)
+		return -ENOMEM;
+	m->invalidate = invalidate;
+	m->context = context;
+	ret = mmu_interval_notifier_insert(&m->notifier, current->mm, start, len,
+					   &hvrs_mapping_ops);
+	if (ret) {
+		kfree(m);
+		return ret;
+	}
+	*out = m;
+	return 0;
+}
+
+void hvrs_mapping_free(struct hvrs_mapping *m)
+{
+	mmu_interval_notifier_remove(&m->notifier);
+	kfree(m);
+}
+
+int hvrs_mapping_fault(struct hvrs_mapping *m, unsigned long addr, bool write,
+		       struct hvrs_fault *out)
+{
+	unsigned long pfn = 0;
+	struct hmm_range range = {
+		.notifier = &m->notifier,
+		.start = addr & PAGE_MASK,
+		.end = (addr & PAGE_MASK) + PAGE_SIZE,
+		.hmm_pfns = &pfn,
+		.default_flags = HMM_PFN_REQ_FAULT | (write ? HMM_PFN_REQ_WRITE : 0),
+	};
+	struct mm_struct *mm = m->notifier.mm;
+	struct folio *folio;
+	int ret;
+
+	range.notifier_seq = mmu_interval_read_begin(&m->notifier);
+	mmap_read_lock(mm);
+	ret = hmm_range_fault(&range);
+	/*
+	 * HMM does not look at the PTE's dirty bit: what the guest writes to a
+	 * page under MADV_FREE would be lost. File pages were dirtied by the
+	 * write fault itself.
+	 */
+	if (!ret && (pfn & HMM_PFN_WRITE)) {
+		folio = page_folio(hmm_pfn_to_page(pfn));
+		if (folio_test_anon(folio)) {
+			if (folio_try_get(folio)) {
+				folio_mark_dirty(folio);
+				folio_put(folio);
+			} else {
+				ret = -EBUSY;
+			}
+		}
+	}
+	mmap_read_unlock(mm);
+	if (ret)
+		return ret == -EBUSY ? -EAGAIN : ret;
+	out->seq = range.notifier_seq;
+	out->pfn = pfn & ~HMM_PFN_FLAGS;
+	out->order = hmm_pfn_to_map_order(pfn);
+	out->writable = pfn & HMM_PFN_WRITE;
+	return 0;
+}
+
+bool hvrs_mapping_retry(struct hvrs_mapping *m, unsigned long seq)
+{
+	return mmu_interval_read_retry(&m->notifier, seq);
+}
+
+void hvrs_mapping_set_seq(struct hvrs_mapping *m, unsigned long seq)
+{
+	mmu_interval_set_seq(&m->notifier, seq);
+}
+
+unsigned long hvrs_current_mm(void)
+{
+	return (unsigned long)current->mm;
+}
+
+void hvrs_current_comm(char *comm)
+{
+	strscpy(comm, current->comm, TASK_COMM_LEN);
+}
+
+s32 hvrs_current_tgid(void)
+{
+	return current->tgid;
+}
+
+void *hvrs_pages_alloc(u32 order, u64 *phys)
+{
+	void *virt = (void *)__get_free_pages(GFP_KERNEL_ACCOUNT | __GFP_ZERO, order);
+
+	if (virt)
+		*phys = __pa(virt);
+	return virt;
+}
+
+void hvrs_pages_free(void *virt, u32 order)
+{
+	free_pages((unsigned long)virt, order);
+}
+
+void *hvrs_phys_to_virt(u64 phys)
+{
+	return __va(phys);
+}
+
+int hvrs_vma_insert_page(struct vm_area_struct *vma, void *page)
+{
+	if (vma->vm_end - vma->vm_start != PAGE_SIZE)
+		return -EINVAL;
+	vm_flags_set(vma, VM_DONTEXPAND | VM_DONTDUMP);
+	return vm_insert_page(vma, vma->vm_start, virt_to_page(page));
+}
+
+/* ---- files ---- */
+
+int hvrs_anon_fd(const char *name, const struct file_operations *fops, void *priv, int flags)
+{
+	return anon_inode_getfd(name, fops, priv, flags);
+}
+
+/* ---- log ---- */
+
+void hvrs_log_guest(const char *text, u64 partition, u32 vp, u64 a, u64 b)
+{
+	pr_notice_ratelimited("hvrs: partition %llu VP %u: %s (%#llx, %#llx)\n", partition, vp,
+			      text, a, b);
+}

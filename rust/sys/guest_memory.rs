@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Follows a range of a process's memory without pinning it (HMM and interval notifiers).
+
+use super::bindings;
+use core::ffi::c_void;
+use core::ptr::NonNull;
+use kernel::error::{to_result, Result};
+use kernel::prelude::*;
+
+/// A change of the process's memory that a mapping's owner is told of.
+pub(crate) struct Invalidation {
+    mapping: *mut bindings::hvrs_mapping,
+    seq: usize,
+    /// First byte.
+    pub(crate) start: usize,
+    /// First byte behind it.
+    pub(crate) end: usize,
+}
+
+impl Invalidation {
+    /// Makes [`Mapping::retry`] true for faults that began before. Under the owner's lock.
+    pub(crate) fn record(&self) {
+        // SAFETY: The mapping lives while its callback runs.
+        unsafe { bindings::hvrs_mapping_set_seq(self.mapping, self.seq) }
+    }
+}
+
+/// What a mapping tells its owner.
+pub(crate) trait Invalidate: Send + Sync {
+    /// Forget [change.start, change.end) before returning; never sleeps. The owner calls
+    /// [`Invalidation::record`] under the lock under which it asks [`Mapping::retry`].
+    fn invalidate(&self, change: &Invalidation);
+}
+
+/// A page of the process, as found by [`Mapping::fault`].
+#[derive(Clone, Copy)]
+pub(crate) struct Fault {
+    /// For [`Mapping::retry`].
+    pub(crate) seq: usize,
+    /// System page number.
+    pub(crate) pfn: u64,
+    /// The process maps `1 << order` pages around it by one entry.
+    pub(crate) order: u32,
+    /// It may be written.
+    pub(crate) writable: bool,
+}
+
+/// An interval notifier over [start, start + len) of the creating process.
+pub(crate) struct Mapping(NonNull<bindings::hvrs_mapping>);
+
+// SAFETY: The C object is used under its own locking rules from any thread.
+unsafe impl Send for Mapping {}
+// SAFETY: As above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Starts following [start, start + len) of the caller's memory; `owner`, which must live
+    /// longer than the mapping (a field declared after it), is told of changes.
+    pub(crate) fn follow<T: Invalidate>(
+        start: usize,
+        len: usize,
+        owner: &Pin<KBox<T>>,
+    ) -> Result<Self> {
+        extern "C" fn call<T: Invalidate>(
+            context: *mut c_void,
+            mapping: *mut bindings::hvrs_mapping,
+            start: usize,
+            end: usize,
+            seq: usize,
+        ) {
+            // SAFETY: `context` is the owner, which outlives the mapping.
+            unsafe { &*(context as *const T) }.invalidate(&Invalidation {
+                mapping,
+                seq,
+                start,
+                end,
+            });
+        }
+        let mut out = core::ptr::null_mut();
+        // SAFETY: Task context; `out` is written on success.
+        to_result(unsafe {
+            bindings::hvrs_mapping_new(start, len, Some(call::<T>), &**owner as *const T as *mut c_void, &mut out)
+        })?;
+        // SAFETY: Not null after success.
+        Ok(Self(unsafe { NonNull::new_unchecked(out) }))
+    }
+
+    /// Faults the page at `addr` in; may sleep. EAGAIN: it moved, try again.
+    pub(crate) fn fault(&self, addr: usize, write: bool) -> Result<Fault> {
+        let mut out = bindings::hvrs_fault::default();
+        // SAFETY: A live mapping, task context, `addr` inside by the caller's region look-up; HMM
+        // checks it against the VMAs.
+        to_result(unsafe {
+            bindings::hvrs_mapping_fault(self.0.as_ptr(), addr, write, &mut out)
+        })?;
+        Ok(Fault {
+            seq: out.seq,
+            pfn: out.pfn,
+            order: out.order,
+            writable: out.writable,
+        })
+    }
+
+    /// Whether an invalidation came between [`Self::fault`] and now. Under the owner's lock.
+    pub(crate) fn retry(&self, seq: usize) -> bool {
+        // SAFETY: A live mapping; the caller holds the lock that `invalidate` takes.
+        unsafe { bindings::hvrs_mapping_retry(self.0.as_ptr(), seq) }
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // SAFETY: Created by `new`; removal waits for running callbacks.
+        unsafe { bindings::hvrs_mapping_free(self.0.as_ptr()) }
+    }
+}

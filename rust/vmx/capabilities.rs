@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What this machine's VMX can do, read once at load; refusals name what is missing.
+
+use super::controls::{self, Controls};
+use super::insn::{cpuid, rdmsr_safe};
+use crate::sys::host;
+use kernel::fmt;
+use vmxdef::caps::{self as msr, ept_vpid};
+use vmxdef::controls::{pin, secondary};
+
+/// The machine's capabilities and the controls that follow from them.
+#[derive(Clone)]
+pub(crate) struct Capabilities {
+    /// IA32_VMX_BASIC bits 30:0: first word of VMXON regions and VMCSs.
+    pub(crate) revision: u32,
+    /// Controls of every VP.
+    pub(crate) controls: Controls,
+    /// CR0 bits that must be 1 in VMX operation.
+    pub(crate) cr0_fixed0: u64,
+    /// CR4 bits that may be 1.
+    pub(crate) cr4_fixed1: u64,
+    /// IA32_VMX_EPT_VPID_CAP.
+    pub(crate) ept_vpid: u64,
+    /// The preemption timer counts once in `1 << shift` TSC ticks; None: no timer.
+    pub(crate) preemption_timer_shift: Option<u32>,
+    /// XCR0 of the kernel: what guests may at most enable.
+    pub(crate) xcr0: u64,
+    /// Bytes of an XSAVE area in standard format for `xcr0`.
+    pub(crate) xsave_size: usize,
+    /// CR4.PKE is on: PKRU is saved and restored.
+    pub(crate) pku: bool,
+    /// IA32_TSC_AUX exists.
+    pub(crate) tsc_aux: bool,
+}
+
+/// Why hvrs cannot run here.
+#[derive(Clone, Copy)]
+pub(crate) enum Refusal {
+    /// No VMX.
+    NoVmx,
+    /// The firmware locked it off.
+    FirmwareDisabled,
+    /// No XSAVE.
+    NoXsave,
+    /// FRED event delivery.
+    Fred,
+    /// PREEMPT_RT.
+    PreemptRt,
+    /// A control of this kind is missing.
+    Control(&'static str),
+    /// An EPT or VPID capability is missing.
+    Ept(&'static str),
+    /// An old form of VMX.
+    Old(&'static str),
+    /// No known TSC frequency.
+    NoTsc,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NoVmx => f.write_str("this CPU has no VT-x (VMX); hvrs needs an Intel CPU of 2011 or later"),
+            Self::FirmwareDisabled => f.write_str(
+                "VT-x is switched off by the firmware; enable \"Intel Virtualization Technology\" in its set-up",
+            ),
+            Self::NoXsave => f.write_str("this CPU, or the kernel's command line (noxsave), has no XSAVE"),
+            Self::Fred => f.write_str("FRED event delivery is on; boot with fred=off"),
+            Self::PreemptRt => f.write_str("this kernel is PREEMPT_RT, which hvrs does not support"),
+            Self::Control(name) => write!(f, "this CPU's VMX has no {name}"),
+            Self::Ept(name) => write!(f, "this CPU's EPT has no {name}"),
+            Self::Old(name) => write!(f, "this CPU's VMX is too old: no {name}"),
+            Self::NoTsc => f.write_str("the kernel knows no TSC frequency"),
+        }
+    }
+}
+
+impl Capabilities {
+    /// Reads them.
+    ///
+    /// # Errors
+    ///
+    /// What hvrs cannot do without.
+    pub(crate) fn read() -> Result<Self, Refusal> {
+        if cpuid(1, 0)[2] & 1 << 5 == 0 {
+            return Err(Refusal::NoVmx);
+        }
+        let wanted = msr::FEATURE_CONTROL_LOCKED | msr::FEATURE_CONTROL_VMXON_OUTSIDE_SMX;
+        if rdmsr_safe(msr::IA32_FEATURE_CONTROL).unwrap_or(0) & wanted != wanted {
+            return Err(Refusal::FirmwareDisabled);
+        }
+        // CPUID.1:ECX.OSXSAVE: the kernel uses XSAVE.
+        if cpuid(1, 0)[2] & 1 << 27 == 0 {
+            return Err(Refusal::NoXsave);
+        }
+        if host::fred_enabled() {
+            return Err(Refusal::Fred);
+        }
+        if host::preempt_rt() {
+            return Err(Refusal::PreemptRt);
+        }
+        if host::tsc_khz() == 0 {
+            return Err(Refusal::NoTsc);
+        }
+        let read = |number| rdmsr_safe(number).unwrap_or(0);
+        let basic = read(msr::IA32_VMX_BASIC);
+        if basic & msr::BASIC_TRUE_CTLS == 0 {
+            return Err(Refusal::Old("TRUE capability MSRs"));
+        }
+        let misc = read(msr::IA32_VMX_MISC);
+        let controls = Controls::choose(&controls::CapabilityMsrs {
+            pin: read(msr::IA32_VMX_TRUE_PINBASED_CTLS),
+            primary: read(msr::IA32_VMX_TRUE_PROCBASED_CTLS),
+            secondary: read(msr::IA32_VMX_PROCBASED_CTLS2),
+            exit: read(msr::IA32_VMX_TRUE_EXIT_CTLS),
+            entry: read(msr::IA32_VMX_TRUE_ENTRY_CTLS),
+        })
+        .map_err(Refusal::Control)?;
+        if misc & msr::MISC_STORE_LMA == 0 {
+            return Err(Refusal::Old("storing of EFER.LMA into the VM-entry controls"));
+        }
+        let ept = read(msr::IA32_VMX_EPT_VPID_CAP);
+        for (bit, name) in [
+            (ept_vpid::WALK_LENGTH_4, "4-level page walk"),
+            (ept_vpid::MEMORY_TYPE_WB, "write-back paging structures"),
+            (ept_vpid::INVEPT, "INVEPT"),
+            (ept_vpid::INVEPT_SINGLE, "single-context INVEPT"),
+            (ept_vpid::INVVPID, "INVVPID"),
+            (ept_vpid::INVVPID_SINGLE, "single-context INVVPID"),
+        ] {
+            if ept & bit == 0 {
+                return Err(Refusal::Ept(name));
+            }
+        }
+        let xcr0 = super::insn::xgetbv0();
+        Ok(Self {
+            revision: basic as u32 & 0x7fff_ffff,
+            cr0_fixed0: read(msr::IA32_VMX_CR0_FIXED0),
+            cr4_fixed1: read(msr::IA32_VMX_CR4_FIXED1),
+            ept_vpid: ept,
+            preemption_timer_shift: (controls.pin & pin::PREEMPTION_TIMER != 0)
+                .then_some((misc & msr::MISC_PREEMPTION_TIMER_SHIFT) as u32),
+            xcr0,
+            xsave_size: cpuid(0xd, 0)[1] as usize,
+            pku: super::insn::read_cr4() & x86def::cr::CR4_PKE != 0,
+            tsc_aux: controls.secondary & secondary::ENABLE_RDTSCP != 0
+                && cpuid(0x8000_0001, 0)[3] & 1 << 27 != 0,
+            controls,
+        })
+    }
+
+    /// Whether a secondary control is in use.
+    pub(crate) fn has(&self, control: u32) -> bool {
+        self.controls.secondary & control != 0
+    }
+
+    /// HVRS_GET_INFO's `capabilities` word, see include/uapi/linux/hvrs.h.
+    pub(crate) fn uapi_bits(&self) -> u64 {
+        let c = &self.controls;
+        let bits = [
+            c.secondary & secondary::ENABLE_VPID != 0,
+            c.secondary & secondary::UNRESTRICTED_GUEST != 0,
+            self.ept_vpid & ept_vpid::PAGE_2M != 0,
+            self.ept_vpid & ept_vpid::PAGE_1G != 0,
+            self.ept_vpid & ept_vpid::ACCESSED_DIRTY != 0,
+            c.primary & vmxdef::controls::primary::USE_TPR_SHADOW != 0,
+            c.secondary & secondary::APIC_REGISTER_VIRTUALIZATION != 0,
+            c.secondary & secondary::VIRTUAL_INTERRUPT_DELIVERY != 0,
+            c.secondary & secondary::ENABLE_PML != 0,
+            c.secondary & secondary::VMCS_SHADOWING != 0,
+            c.secondary & secondary::MODE_BASED_EXECUTE_CONTROL != 0,
+            c.secondary & secondary::USE_TSC_SCALING != 0,
+            self.preemption_timer_shift.is_some(),
+        ];
+        let mut word = 0;
+        for (i, set) in bits.into_iter().enumerate() {
+            word |= (set as u64) << i;
+        }
+        word
+    }
+}

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A virtual processor: its file, and RUN_VP's cold tier.
+
+pub(crate) mod core;
+mod entry;
+pub(crate) mod exits;
+mod gva;
+mod inject;
+mod message;
+mod mmio;
+pub(crate) mod registers;
+pub(crate) mod setup;
+pub(crate) mod shared;
+
+use self::core::{Activity, Deferred, VpCore};
+use crate::device::ROOT_HVCALL;
+use crate::machine::{Machine, Vpid};
+use crate::partition::memory::{Access, Resolved};
+use crate::partition::{hvcall, Config, Partition};
+use crate::sys::bindings::*;
+use crate::sys::file::{FileOps, Vma};
+use crate::sys::pages::{PageBox, Pages};
+use crate::sys::user;
+use crate::sys::{host, window};
+use crate::vmx::insn::rdtsc;
+use crate::vmx::vmcs::CurrentVmcs;
+use ::core::sync::atomic::{AtomicBool, Ordering};
+use cpumodel::VpCpuidInput;
+use entry::Running;
+use exits::msr::Env;
+use exits::Leave;
+use hv1::msr::Origin;
+use kernel::ioctl::_IOR;
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::{Arc, ArcBorrow, Mutex};
+use message::Message;
+use shared::VpShared;
+use vapic::Lapic;
+use vmxdef::field::*;
+use x86def::cr;
+use x86def::vector;
+
+const RUN_VP: u32 = _IOR::<mshv_run_vp>(MSHV_IOCTL, 0);
+
+/// A VP.
+#[pin_data]
+pub(crate) struct Vp {
+    pub(crate) index: u32,
+    /// What other threads may touch.
+    pub(crate) shared: VpShared,
+    machine: Arc<Machine>,
+    _vpid: Vpid,
+    partition_id: u64,
+    /// The VMM maps this page: it is kept current.
+    register_page: Pages,
+    register_page_mapped: AtomicBool,
+    #[pin]
+    core: Mutex<VpCore>,
+}
+
+impl Vp {
+    /// A VP after RESET; all but VP 0 wait for a start-up IPI.
+    pub(crate) fn new(
+        partition: &Partition,
+        config: &Config,
+        index: u32,
+    ) -> Result<Pin<KBox<Self>>> {
+        let machine = &partition.machine;
+        let lapic = Lapic::new(PageBox::zeroed()?, index, index == 0, config.lapic);
+        let shared = VpShared::new(lapic.view())?;
+        let vpid = Vpid::alloc(machine.clone())?;
+        let mut core = VpCore::new(machine, lapic, vpid.number, partition.tsc_offset)?;
+        if index != 0 {
+            core.activity = Activity::WaitForSipi;
+        }
+        KBox::pin_init(
+            try_pin_init!(Self {
+                index,
+                shared,
+                machine: machine.clone(),
+                _vpid: vpid,
+                partition_id: partition.summary.id,
+                register_page: Pages::new(0)?,
+                register_page_mapped: AtomicBool::new(false),
+                core <- new_mutex!(core),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+
+    /// RUN_VP: until there is a message for the VMM.
+    ///
+    /// # Errors
+    ///
+    /// EINTR on a signal; EIO for another process than the partition's creator; EINVAL before
+    /// INITIALIZE_PARTITION.
+    fn run(&self, partition: &Partition, arg: usize) -> Result {
+        partition.check_creator()?;
+        let config = partition.config()?;
+        let mut guard = self.core.lock();
+        let core = &mut *guard;
+        let mut message = Message::new();
+        let mut page_is_new = self.register_page_mapped.load(Ordering::Relaxed);
+        loop {
+            window::handle_work()?;
+            let mut capture = None;
+            let leave = entry::run(
+                &self.machine,
+                partition,
+                config,
+                self.index,
+                &self.shared,
+                core,
+                |r| {
+                    if ::core::mem::take(&mut page_is_new) {
+                        registers::page::take(&self.register_page, r.core, &r.window.vmcs);
+                    }
+                },
+                |r| capture = self.capture(r),
+            )?;
+            if self.dispatch(partition, config, core, leave, &capture, &mut message)? {
+                break;
+            }
+        }
+        user::write_bytes(arg, message.bytes())
+    }
+
+    /// What the cold tier needs of the VMCS, which it does not have.
+    fn capture(&self, r: &mut Running<'_>) -> Option<message::Capture> {
+        let wanted = match r.leave {
+            Leave::Io(_)
+            | Leave::TripleFault
+            | Leave::Unhandled(..)
+            | Leave::EntryFailed { .. } => true,
+            Leave::Memory { .. } => true,
+            _ => false,
+        };
+        if !wanted {
+            return None;
+        }
+        if self.register_page_mapped.load(Ordering::Relaxed)
+            && matches!(r.leave, Leave::Io(_) | Leave::Memory { .. })
+        {
+            registers::page::fill(&self.register_page, r.core, &r.window.vmcs);
+        }
+        Some(message::Capture::new(r))
+    }
+
+    /// Deals with the reason why the guest was left. True: `message` is for the VMM.
+    fn dispatch(
+        &self,
+        partition: &Partition,
+        config: &Config,
+        core: &mut VpCore,
+        leave: Leave,
+        capture: &Option<message::Capture>,
+        message: &mut Message,
+    ) -> Result<bool> {
+        match leave {
+            Leave::Again | Leave::Host => Ok(false),
+            Leave::Yield => {
+                // Whoever holds what the guest spins for may wait for this CPU.
+                host::yield_cpu();
+                Ok(false)
+            }
+            Leave::Halt => {
+                self.shared.block(self.timeout_ns(core))?;
+                Ok(false)
+            }
+            Leave::Eoi(vector) => {
+                message.apic_eoi(self.index, vector);
+                Ok(true)
+            }
+            Leave::ReadMsr(msr) => {
+                let env = Env::new(core, config);
+                match partition.read_msr(msr, Origin::Guest, &env) {
+                    Ok(value) => {
+                        core.gprs[self::core::RAX] = value as u32 as u64;
+                        core.gprs[self::core::RDX] = value >> 32;
+                        core.deferred = Deferred::Advance;
+                    }
+                    Err(_) => core.deferred = Deferred::Exception(vector::GP),
+                }
+                Ok(false)
+            }
+            Leave::WriteMsr(msr, value) => {
+                core.deferred = match partition.write_msr(msr, value, Origin::Guest) {
+                    Ok(()) => Deferred::Advance,
+                    Err(_) => Deferred::Exception(vector::GP),
+                };
+                Ok(false)
+            }
+            Leave::Memory {
+                gpa,
+                gla,
+                qualification,
+            } => {
+                let Some(capture) = capture else {
+                    return Err(EIO);
+                };
+                let access = if qualification.fetch() {
+                    Access::Execute
+                } else if qualification.write() {
+                    Access::Write
+                } else {
+                    Access::Read
+                };
+                if mmio::is_apic_page(core, gpa) {
+                    return mmio::apic_access(self, partition, core, capture, gpa, message);
+                }
+                match partition.memory.resolve(gpa, access)? {
+                    Resolved::Mapped => Ok(false),
+                    outcome => {
+                        if outcome == Resolved::Denied {
+                            if let Some(vector) = partition.overlay_fault(gpa >> 12) {
+                                core.deferred = Deferred::Exception(vector);
+                                return Ok(false);
+                            }
+                        }
+                        let gla = qualification.gla_valid().then_some(gla);
+                        let bytes = gva::fetch(partition, capture);
+                        message.memory(self.index, capture, outcome, access, gpa, gla, &bytes);
+                        Ok(true)
+                    }
+                }
+            }
+            Leave::Io(qualification) => {
+                let Some(capture) = capture else {
+                    return Err(EIO);
+                };
+                let access = vmxdef::exit::IoAccess(qualification);
+                let bytes = if access.is_string() {
+                    gva::fetch(partition, capture)
+                } else {
+                    gva::Bytes::NONE
+                };
+                message.io_port(self.index, capture, &core.gprs, access, &bytes);
+                Ok(true)
+            }
+            Leave::TripleFault => {
+                self.stop(core, capture, message, c"triple fault", 0, 0);
+                Ok(true)
+            }
+            Leave::Unhandled(reason, detail) => {
+                self.stop(
+                    core,
+                    capture,
+                    message,
+                    c"VM exit that hvrs cannot handle: reason, detail",
+                    reason.0 as u64,
+                    detail,
+                );
+                Ok(true)
+            }
+            Leave::EntryFailed {
+                code,
+                qualification,
+            } => {
+                self.stop(
+                    core,
+                    capture,
+                    message,
+                    c"VM entry failed: reason, detail",
+                    code as u64,
+                    qualification,
+                );
+                Ok(true)
+            }
+        }
+    }
+
+    /// The guest stopped itself: a line in the log, a message for the VMM.
+    fn stop(
+        &self,
+        core: &mut VpCore,
+        capture: &Option<message::Capture>,
+        message: &mut Message,
+        why: &'static CStr,
+        a: u64,
+        b: u64,
+    ) {
+        core.activity = Activity::Shutdown;
+        host::log_guest(why, self.partition_id, self.index, a, b);
+        message.unrecoverable(self.index, capture.as_ref());
+    }
+
+    /// How long a halted VP may sleep: until its LAPIC timer is due.
+    fn timeout_ns(&self, core: &VpCore) -> u64 {
+        if core.timer_tsc == u64::MAX || core.activity != Activity::Halted {
+            return u64::MAX;
+        }
+        let ticks = core.timer_tsc.saturating_sub(rdtsc());
+        let khz = host::tsc_khz() as u64;
+        (ticks / khz).saturating_mul(1_000_000) + (ticks % khz) * 1_000_000 / khz
+    }
+
+    /// Runs `f` with the VP's VMCS current, between runs.
+    pub(crate) fn with_vmcs<R>(
+        &self,
+        partition: &Partition,
+        f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
+    ) -> Result<R> {
+        let config = partition.config()?;
+        let mut guard = self.core.lock();
+        let core = &mut *guard;
+        let region = core.vmcs.region();
+        self.machine.root.with_vmcs(region, |current| {
+            if !core.vmcs_ready {
+                let space = &partition.memory.space;
+                setup::initialize(current, core, &self.machine, space, config);
+            }
+            f(core, current)
+        })
+    }
+}
+
+impl Vp {
+    /// Runs `f` on the VP's state, between runs.
+    pub(crate) fn with_core<R>(&self, f: impl FnOnce(&mut VpCore) -> R) -> R {
+        f(&mut self.core.lock())
+    }
+
+    /// Publishes what senders of interrupts must know, after the VMM changed it.
+    pub(crate) fn publish(&self) {
+        self.with_core(|core| self.shared.set_destination(core.lapic.view()));
+    }
+}
+
+/// What of the VP's state CPUID depends on.
+#[inline(always)]
+fn cpuid_input(core: &VpCore, vmcs: &CurrentVmcs<'_>, vp_count: u32) -> VpCpuidInput {
+    let cr4 = vmcs.read(GUEST_CR4);
+    VpCpuidInput {
+        apic_id: core.lapic.apic_id(),
+        vp_count,
+        cr4_osxsave: cr4 & cr::CR4_OSXSAVE != 0,
+        cr4_pke: cr4 & cr::CR4_PKE != 0,
+        xcr0: core.guest.xcr0,
+        apic_enabled: core.lapic.is_enabled(),
+        mode_64_bit: true,
+    }
+}
+
+/// An open VP.
+pub(crate) struct VpFile {
+    partition: Arc<Partition>,
+    index: u32,
+}
+
+impl VpFile {
+    /// The file of VP `index`.
+    pub(crate) fn new(partition: Arc<Partition>, index: u32) -> Self {
+        Self { partition, index }
+    }
+
+    fn vp(&self) -> Result<&Vp> {
+        self.partition.vp(self.index).ok_or(EIO)
+    }
+}
+
+impl FileOps for VpFile {
+    const NAME: &'static CStr = c"mshv_vp";
+    const HAS_MMAP: bool = true;
+
+    fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize> {
+        let vp = this.vp()?;
+        match cmd {
+            RUN_VP => vp.run(&this.partition, arg).map(|()| 0),
+            ROOT_HVCALL => hvcall::on_vp(&this.partition, vp, arg),
+            _ => Err(ENOTTY),
+        }
+    }
+
+    fn mmap(this: ArcBorrow<'_, Self>, vma: &Vma, offset: usize) -> Result {
+        let vp = this.vp()?;
+        match offset as u32 {
+            MSHV_VP_MMAP_OFFSET_REGISTERS => {
+                vma.insert(&vp.register_page)?;
+                vp.with_vmcs(&this.partition, |core, vmcs| {
+                    registers::page::fill(&vp.register_page, core, vmcs)
+                })?;
+                vp.register_page_mapped.store(true, Ordering::Relaxed);
+                Ok(())
+            }
+            _ => Err(ENODEV),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! The state of a VP that its thread alone changes.
+
+use crate::machine::Machine;
+use crate::sys::pages::{PageBox, Pages};
+use crate::vmx::host_state::{GuestMsrs, GuestState};
+use crate::vmx::vmcs::Vmcs;
+use cpumodel::msr::MTRR_SLOTS;
+use ept::Placement;
+use kernel::error::Result;
+use vapic::{ApicPage, Lapic};
+use vmxdef::events::IntrInfo;
+use x86def::cr;
+
+/// Number of RAX in `gprs`; the rest is in the processor's order.
+pub(crate) const RAX: usize = 0;
+pub(crate) const RCX: usize = 1;
+pub(crate) const RDX: usize = 2;
+pub(crate) const RBX: usize = 3;
+pub(crate) const RSP: usize = 4;
+pub(crate) const RSI: usize = 6;
+pub(crate) const RDI: usize = 7;
+
+/// What a VP does when it does not execute instructions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Activity {
+    /// It executes.
+    Running,
+    /// After HLT, until an interrupt.
+    Halted,
+    /// After INIT, until a start-up IPI.
+    WaitForSipi,
+    /// After a triple fault, until INIT or reset.
+    Shutdown,
+}
+
+/// An event to inject at the next entry.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Injection {
+    pub(crate) info: IntrInfo,
+    pub(crate) error_code: u32,
+    pub(crate) instruction_length: u32,
+}
+
+/// What must be done to the VMCS before the next entry, decided while it was not current.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) enum Deferred {
+    Nothing,
+    /// Go on behind the intercepted instruction.
+    Advance,
+    /// An instruction of `length` bytes was executed by hvrs.
+    Emulated {
+        length: u8,
+        rsp: u64,
+        rflags: u64,
+    },
+    /// An exception; its error code, if it has one, is 0.
+    Exception(u8),
+}
+
+/// A VP's state.
+#[repr(C)]
+pub(crate) struct VpCore {
+    /// General registers in the processor's order; RSP is in the VMCS.
+    pub(crate) gprs: [u64; 16],
+    /// What the CPU holds between windows.
+    pub(crate) vmcs: Vmcs,
+    /// The VMCS has its constant fields.
+    pub(crate) vmcs_ready: bool,
+    pub(crate) activity: Activity,
+    /// The event that the next entry injects.
+    pub(crate) injection: Option<Injection>,
+    pub(crate) nmi_pending: bool,
+    pub(crate) extint_pending: Option<u8>,
+    /// INIT and SIPI that were taken but not yet acted on: bits of `shared::event`.
+    pub(crate) signals: u32,
+    /// Something may have to be injected: look before the next entry.
+    pub(crate) check_events: bool,
+    pub(crate) deferred: Deferred,
+    /// Controls as they are in the VMCS.
+    pub(crate) primary: u32,
+    pub(crate) tpr_threshold: u32,
+    pub(crate) exception_bitmap: u32,
+    pub(crate) guest: GuestState,
+    pub(crate) lapic: Lapic<PageBox<ApicPage>>,
+    /// TSC that the guest reads minus the host's.
+    pub(crate) tsc_offset: u64,
+    pub(crate) tsc_adjust: u64,
+    /// Memory type range registers: kept for the guest, without effect under EPT.
+    pub(crate) mtrrs: [u64; MTRR_SLOTS],
+    pub(crate) placement: Placement,
+    pub(crate) vpid: u16,
+    /// Host TSC ticks inside the guest's windows.
+    pub(crate) runtime_ticks: u64,
+    /// Host TSC when the LAPIC timer is due; u64::MAX: never.
+    pub(crate) timer_tsc: u64,
+    /// Host TSC when the open window began.
+    pub(crate) window_tsc: u64,
+    /// `timer_tsc` changed: the preemption timer must be set.
+    pub(crate) timer_changed: bool,
+    /// Exits since the last window.
+    pub(crate) exits: u64,
+}
+
+impl VpCore {
+    /// State after RESET.
+    pub(crate) fn new(
+        machine: &Machine,
+        lapic: Lapic<PageBox<ApicPage>>,
+        vpid: u16,
+        tsc_offset: u64,
+    ) -> Result<Self> {
+        let caps = &machine.root.caps;
+        let pages = caps.xsave_size.div_ceil(4096).next_power_of_two();
+        let mut core = Self {
+            gprs: [0; 16],
+            vmcs: Vmcs::new(caps)?,
+            vmcs_ready: false,
+            activity: Activity::Running,
+            injection: None,
+            nmi_pending: false,
+            extint_pending: None,
+            signals: 0,
+            check_events: true,
+            deferred: Deferred::Nothing,
+            primary: caps.controls.primary,
+            tpr_threshold: 0,
+            exception_bitmap: 0,
+            guest: GuestState {
+                msrs: GuestMsrs::default(),
+                xcr0: cr::XCR0_X87,
+                cr2: 0,
+                dr: [0; 4],
+                dr6: cr::DR6_RESET,
+                dr_loaded: false,
+                xsave: Pages::new(pages.trailing_zeros())?,
+            },
+            lapic,
+            tsc_offset,
+            tsc_adjust: 0,
+            mtrrs: [0; MTRR_SLOTS],
+            placement: Placement::new(),
+            vpid,
+            runtime_ticks: 0,
+            timer_tsc: u64::MAX,
+            window_tsc: 0,
+            timer_changed: false,
+            exits: 0,
+        };
+        core.reset_fpu();
+        Ok(core)
+    }
+
+    /// x87 and SSE state after RESET (SDM table 10-1): FCW 0x40, MXCSR 0x1f80; the rest is 0,
+    /// which XSTATE_BV says.
+    pub(crate) fn reset_fpu(&mut self) {
+        let area = self.guest.xsave.bytes_mut();
+        area.fill(0);
+        for (at, byte) in [(0, 0x40), (24, 0x80), (25, 0x1f), (512, 3)] {
+            if let Some(b) = area.get_mut(at) {
+                *b = byte;
+            }
+        }
+    }
+
+    /// The guest's TSC at host TSC `tsc`.
+    #[inline(always)]
+    pub(crate) fn guest_tsc(&self, tsc: u64) -> u64 {
+        tsc.wrapping_add(self.tsc_offset)
+    }
+
+    /// Host TSC ticks in windows up to host TSC `now`, inside a window.
+    #[inline]
+    pub(crate) fn runtime_at(&self, now: u64) -> u64 {
+        self.runtime_ticks
+            .wrapping_add(now.wrapping_sub(self.window_tsc))
+    }
+
+    /// Takes over when the LAPIC timer is due.
+    #[inline]
+    pub(crate) fn update_timer(&mut self) {
+        self.timer_tsc = match self.lapic.timer_deadline() {
+            // A deadline in the past of the guest's TSC is due at once.
+            Some(due) => due.wrapping_sub(self.tsc_offset).min(u64::MAX - 1),
+            None => u64::MAX,
+        };
+        self.timer_changed = true;
+    }
+}

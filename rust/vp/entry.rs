@@ -1,0 +1,269 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! A run window: from the VP's thread into the guest and back, until something is left to do
+//! that needs the window closed.
+//!
+//! Three tiers. *Hot*: [`hvrs_rs_exit`] and what it calls, in guest context: no kernel call, no
+//! lock, no print. *Warm*: the loop in [`run`], out of guest context but still in root mode with
+//! interrupts off: kicks. *Cold*: everything after `run` has returned.
+
+#![allow(unsafe_code)] // UNSAFETY: the entry.
+
+use super::core::{Activity, Deferred, VpCore};
+use super::exits::{self, Leave};
+use super::setup;
+use super::shared::{event, VpShared};
+use crate::machine::Machine;
+use crate::partition::space::Space;
+use crate::partition::{Config, Partition};
+use crate::sys::bindings;
+use crate::sys::window::{work_pending, RunWindow};
+use crate::vmx::insn::rdtsc;
+use crate::vmx::root::OpenWindow;
+use core::sync::atomic::Ordering;
+use ept::GuestMode;
+use kernel::error::Result;
+use vmxdef::field::*;
+use x86def::cr::RFLAGS_IF;
+
+/// What the hot tier sees.
+pub(crate) struct Running<'a> {
+    pub(crate) core: &'a mut VpCore,
+    pub(crate) window: OpenWindow<'a>,
+    pub(crate) shared: &'a VpShared,
+    pub(crate) partition: &'a Partition,
+    pub(crate) config: &'a Config,
+    /// Why the loop ended.
+    pub(crate) leave: Leave,
+    preemption_timer_shift: Option<u32>,
+    /// VPs to kick as soon as guest context is left.
+    pub(crate) kicks: u64,
+}
+
+/// One VM exit. 0: enter again.
+///
+/// # Safety
+///
+/// Called by `hvrs_vmx_loop` only, with the context that [`run`] gave it.
+#[no_mangle]
+#[link_section = ".noinstr.text"]
+unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
+    // SAFETY: `run` holds the only other reference and waits.
+    let running = unsafe { &mut *running.cast::<Running<'_>>() };
+    running.core.exits += 1;
+    if !exits::handle(running) {
+        return 1;
+    }
+    if running.shared.has_events() {
+        running.core.signals |= running.core.harvest(running.shared);
+        if running.core.signals != 0 {
+            return 1;
+        }
+    }
+    if running.core.timer_tsc != u64::MAX {
+        running.core.run_timer(rdtsc());
+    }
+    if running.core.timer_changed {
+        arm_preemption_timer(running);
+    }
+    if running.core.check_events {
+        running.core.inject(&running.window.vmcs);
+    }
+    0
+}
+
+/// Runs the VP until something needs the cold tier, and `after` with the VMCS still current.
+///
+/// # Errors
+///
+/// EIO: VMX operation could not be entered.
+pub(super) fn run(
+    machine: &Machine,
+    partition: &Partition,
+    config: &Config,
+    index: u32,
+    shared: &VpShared,
+    core: &mut VpCore,
+    before: impl FnOnce(&mut Running<'_>),
+    after: impl FnOnce(&mut Running<'_>),
+) -> Result<Leave> {
+    let caps = &machine.root.caps;
+    let space = &partition.memory.space;
+    let window = RunWindow::begin();
+    core.window_tsc = rdtsc();
+    let cpu = window.cpu();
+    let moved = core.placement.needs(cpu).flush_vpid;
+    let open = match machine
+        .root
+        .open_run(&window, core.vmcs.region(), &core.guest, !moved)
+    {
+        Ok(open) => open,
+        Err(e) => {
+            window.end();
+            return Err(e);
+        }
+    };
+    let mut running = Running {
+        core,
+        window: open,
+        shared,
+        partition,
+        config,
+        leave: Leave::Again,
+        preemption_timer_shift: caps.preemption_timer_shift,
+        kicks: 0,
+    };
+    if !running.core.vmcs_ready {
+        setup::initialize(&running.window.vmcs, running.core, machine, space, config);
+    }
+    if moved {
+        running.window.vmcs.invvpid(running.core.vpid);
+    }
+    running.core.placement.loaded(cpu);
+    before(&mut running);
+    enter_while_possible(&mut running, &window, index);
+    after(&mut running);
+    let leave = running.leave;
+    let Running {
+        core, window: open, ..
+    } = running;
+    open.close(caps, &mut core.guest);
+    core.placement.cleared();
+    core.runtime_ticks = core.runtime_at(rdtsc());
+    shared.exits.fetch_add(core.exits, Ordering::Relaxed);
+    core.exits = 0;
+    shared.windows.fetch_add(1, Ordering::Relaxed);
+    window.end();
+    Ok(leave)
+}
+
+fn enter_while_possible(
+    running: &mut Running<'_>,
+    window: &RunWindow,
+    index: u32,
+) {
+    let space = &running.partition.memory.space;
+    let Some(guest_mode) = space.guest_mode(index) else {
+        return;
+    };
+    let mut launched = false;
+    loop {
+        match core::mem::replace(&mut running.core.deferred, Deferred::Nothing) {
+            Deferred::Nothing => {}
+            Deferred::Advance => exits::advance(running),
+            Deferred::Emulated {
+                length,
+                rsp,
+                rflags,
+            } => {
+                let vmcs = &running.window.vmcs;
+                vmcs.write(GUEST_RSP, rsp);
+                vmcs.write(GUEST_RFLAGS, rflags);
+                exits::advance_by(running, length as u64);
+            }
+            Deferred::Exception(vector) => exits::raise(running, vector, 0),
+        }
+        // Guest mode is announced first: who changes translations or posts events afterwards
+        // kicks this CPU, what was done before is seen below.
+        enter_guest_mode(running, window, guest_mode, space);
+        let ready = prepare(running);
+        if let Err(leave) = ready {
+            guest_mode.leave();
+            running.leave = leave;
+            return;
+        }
+        arm_preemption_timer(running);
+        let context = (running as *mut Running<'_>).cast();
+        let gprs = running.core.gprs.as_mut_ptr();
+        running.leave = Leave::Again;
+        // SAFETY: A VMCS is current, interrupts are off, the host's state is in the host-state
+        // table; nothing in guest context calls the kernel.
+        let result =
+            window.guest_context(|| unsafe { bindings::hvrs_vmx_loop(gprs, context, launched) });
+        guest_mode.leave();
+        launched = true;
+        if result < 0 {
+            running.leave = Leave::EntryFailed {
+                code: running.window.vmcs.read(VM_INSTRUCTION_ERROR),
+                qualification: 0,
+            };
+            return;
+        }
+        let kicks = core::mem::take(&mut running.kicks);
+        running.partition.kick_all(kicks);
+        if !matches!(running.leave, Leave::Again) {
+            return;
+        }
+    }
+}
+
+/// Announces guest mode, with this CPU's translations of the EPT root flushed as far as needed.
+fn enter_guest_mode(
+    running: &Running<'_>,
+    window: &RunWindow,
+    guest_mode: &GuestMode,
+    space: &Space,
+) {
+    loop {
+        let generation = space.generation.current();
+        running
+            .window
+            .flush_stale_root(&space.generation, space.eptp);
+        if guest_mode.enter(window.cpu(), &space.generation, generation) {
+            return;
+        }
+    }
+}
+
+/// Brings the VP to where it can enter the guest, or says why it cannot.
+fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
+    if work_pending() {
+        return Err(Leave::Host);
+    }
+    let core = &mut *running.core;
+    let vmcs = &running.window.vmcs;
+    let mut events = core::mem::take(&mut core.signals);
+    if running.shared.has_events() {
+        events |= core.harvest(running.shared);
+    }
+    if events & event::INIT != 0 {
+        setup::init(vmcs, core);
+    }
+    if events & event::SIPI != 0 && core.activity == Activity::WaitForSipi {
+        setup::start(vmcs, core, running.shared.sipi_vector());
+    }
+    core.run_timer(rdtsc());
+    match core.activity {
+        Activity::Running => {}
+        Activity::WaitForSipi => return Err(Leave::Halt),
+        Activity::Shutdown => return Err(Leave::TripleFault),
+        Activity::Halted => {
+            if !core.wakes(vmcs.read(GUEST_RFLAGS) & RFLAGS_IF != 0) {
+                return Err(Leave::Halt);
+            }
+            core.activity = Activity::Running;
+        }
+    }
+    if core.check_events {
+        core.inject(vmcs);
+    }
+    Ok(())
+}
+
+/// An exit when the LAPIC timer is due. Exits do not stop the LAPIC's clock but this one's, so that
+/// each exit looks at the clock too.
+fn arm_preemption_timer(running: &mut Running<'_>) {
+    running.core.timer_changed = false;
+    let Some(shift) = running.preemption_timer_shift else {
+        return;
+    };
+    let ticks = match running.core.timer_tsc {
+        u64::MAX => u32::MAX as u64,
+        // Rounded up: an exit before the time would find nothing due.
+        due => ((due.saturating_sub(rdtsc()) >> shift) + 1).min(u32::MAX as u64),
+    };
+    running
+        .window
+        .vmcs
+        .write(VMX_PREEMPTION_TIMER_VALUE, ticks as u32);
+}

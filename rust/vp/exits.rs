@@ -1,0 +1,255 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! VM exits. [`handle`] is the hot tier's dispatch: what needs only the VP's own state is done
+//! there; for anything else a handler leaves the loop with the reason ([`Leave`]).
+
+mod cpuid;
+mod cr;
+mod exception;
+mod hypercall;
+pub(crate) mod ipi;
+pub(crate) mod msr;
+
+use super::core::{Activity, RAX, RCX, RDX};
+use super::entry::Running;
+use vmxdef::events::{interruptibility, IntrInfo};
+use vmxdef::exit::{EptViolation, EXIT_REASON_ENTRY_FAILURE};
+use vmxdef::field::*;
+use vmxdef::ExitReason;
+use x86def::cr as creg;
+use x86def::vector;
+
+/// Why the inner loop ended.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Leave {
+    /// Nothing but something for the warm tier: go on in the same window.
+    Again,
+    /// The host has an interrupt or work.
+    Host,
+    /// The VP waits for an interrupt or a start-up IPI.
+    Halt,
+    /// The guest spins: let another thread run.
+    Yield,
+    /// EPT violation.
+    Memory {
+        gpa: u64,
+        gla: u64,
+        qualification: EptViolation,
+    },
+    /// I/O instruction; the exit qualification.
+    Io(u64),
+    /// A synthetic MSR that is the partition's.
+    ReadMsr(u32),
+    /// A synthetic MSR that is the partition's.
+    WriteMsr(u32, u64),
+    /// Level-triggered interrupt ended: tell the VMM's IOAPIC.
+    Eoi(u8),
+    /// Triple fault.
+    TripleFault,
+    /// An exit that hvrs cannot handle.
+    Unhandled(ExitReason, u64),
+    /// VM entry failed: VM-instruction error, or the exit reason with its qualification.
+    EntryFailed { code: u32, qualification: u64 },
+}
+
+/// Handles the exit whose VMCS is current. True: enter the guest again.
+#[inline(always)]
+pub(super) fn handle(r: &mut Running<'_>) -> bool {
+    let reason = r.window.vmcs.read(VM_EXIT_REASON);
+    if reason & EXIT_REASON_ENTRY_FAILURE != 0 {
+        return leave(
+            r,
+            Leave::EntryFailed {
+                code: reason,
+                qualification: r.window.vmcs.read(EXIT_QUALIFICATION),
+            },
+        );
+    }
+    let reason = ExitReason(reason as u16);
+    match reason {
+        ExitReason::CPUID => cpuid::handle(r),
+        ExitReason::MSR_WRITE => msr::write(r),
+        ExitReason::MSR_READ => msr::read(r),
+        ExitReason::VMCALL => hypercall::handle(r),
+        ExitReason::EXTERNAL_INTERRUPT => leave(r, Leave::Host),
+        ExitReason::INTERRUPT_WINDOW
+        | ExitReason::NMI_WINDOW
+        | ExitReason::TPR_BELOW_THRESHOLD
+        | ExitReason::PREEMPTION_TIMER => {
+            // The timer itself is looked at before each entry.
+            r.core.check_events = true;
+            // It keeps 0 and would fire again at once.
+            r.core.timer_changed |= reason == ExitReason::PREEMPTION_TIMER;
+            true
+        }
+        ExitReason::HLT => halt(r),
+        ExitReason::IO_INSTRUCTION => {
+            let qualification = r.window.vmcs.read(EXIT_QUALIFICATION);
+            leave(r, Leave::Io(qualification))
+        }
+        ExitReason::EPT_VIOLATION => ept_violation(r),
+        ExitReason::EXCEPTION_NMI => exception::handle(r),
+        ExitReason::CR_ACCESS => cr::control(r),
+        ExitReason::DR_ACCESS => cr::debug(r),
+        ExitReason::PAUSE => leave(r, Leave::Yield),
+        ExitReason::XSETBV => xsetbv(r),
+        // Caches are coherent for what a guest can reach; INVD without write-back would lose the
+        // host's data.
+        ExitReason::WBINVD | ExitReason::INVD => skip(r),
+        ExitReason::TRIPLE_FAULT => {
+            r.core.activity = Activity::Shutdown;
+            leave(r, Leave::TripleFault)
+        }
+        // CPUID shows none of these.
+        ExitReason::VMCLEAR
+        | ExitReason::VMLAUNCH
+        | ExitReason::VMPTRLD
+        | ExitReason::VMPTRST
+        | ExitReason::VMREAD
+        | ExitReason::VMRESUME
+        | ExitReason::VMWRITE
+        | ExitReason::VMXOFF
+        | ExitReason::VMXON
+        | ExitReason::INVEPT
+        | ExitReason::INVVPID
+        | ExitReason::MONITOR
+        | ExitReason::MWAIT
+        | ExitReason::GETSEC => fault(r, vector::UD, 0),
+        ExitReason::RDPMC => fault(r, vector::GP, 0),
+        _ => {
+            let qualification = r.window.vmcs.read(EXIT_QUALIFICATION);
+            leave(r, Leave::Unhandled(reason, qualification))
+        }
+    }
+}
+
+/// Ends the loop.
+#[inline(always)]
+pub(super) fn leave(r: &mut Running<'_>, why: Leave) -> bool {
+    r.leave = why;
+    false
+}
+
+/// Goes on behind the intercepted instruction: RIP, the interrupt shadow that ends with it, and
+/// the single-step trap that it owes (SDM 28.2.1).
+#[inline(always)]
+pub(super) fn advance(r: &mut Running<'_>) {
+    let length = r.window.vmcs.read(VM_EXIT_INSTRUCTION_LEN) as u64;
+    advance_by(r, length);
+}
+
+/// [`advance`] for an instruction whose length the CPU did not tell.
+#[inline(always)]
+pub(super) fn advance_by(r: &mut Running<'_>, length: u64) {
+    let vmcs = &r.window.vmcs;
+    let mut rip = vmcs.read(GUEST_RIP).wrapping_add(length);
+    // Outside 64-bit mode RIP does not go beyond 4 GiB.
+    if rip >> 32 == 1 && vmcs.read(VM_ENTRY_CONTROLS) & IA32E == 0 {
+        rip = rip as u32 as u64;
+    }
+    vmcs.write(GUEST_RIP, rip);
+    let blocking = vmcs.read(GUEST_INTERRUPTIBILITY_INFO);
+    let shadow = interruptibility::STI | interruptibility::MOV_SS;
+    if blocking & shadow != 0 {
+        vmcs.write(GUEST_INTERRUPTIBILITY_INFO, blocking & !shadow);
+        r.core.check_events = true;
+    }
+    if vmcs.read(GUEST_RFLAGS) & creg::RFLAGS_TF != 0 {
+        vmcs.write(GUEST_PENDING_DBG_EXCEPTIONS, creg::DR6_BS);
+    }
+}
+
+const IA32E: u32 = vmxdef::controls::entry::IA32E_MODE_GUEST;
+
+/// [`advance`], and enter again.
+#[inline(always)]
+pub(super) fn skip(r: &mut Running<'_>) -> bool {
+    advance(r);
+    true
+}
+
+/// Queues an exception; a triple fault shuts the VP down.
+pub(super) fn raise(r: &mut Running<'_>, vector: u8, error_code: u32) {
+    if !r.core.raise(vector, error_code) {
+        r.core.activity = Activity::Shutdown;
+    }
+}
+
+/// [`raise`], and enter again.
+pub(super) fn fault(r: &mut Running<'_>, vector: u8, error_code: u32) -> bool {
+    raise(r, vector, error_code);
+    if r.core.activity == Activity::Shutdown {
+        return leave(r, Leave::TripleFault);
+    }
+    true
+}
+
+/// A general register by its number; RSP is in the VMCS.
+#[inline]
+pub(super) fn gpr(r: &Running<'_>, number: u8) -> u64 {
+    if number as usize == super::core::RSP {
+        r.window.vmcs.read(GUEST_RSP)
+    } else {
+        r.core.gprs.get(number as usize).copied().unwrap_or(0)
+    }
+}
+
+/// Sets a general register by its number.
+#[inline]
+pub(super) fn set_gpr(r: &mut Running<'_>, number: u8, value: u64) {
+    if number as usize == super::core::RSP {
+        r.window.vmcs.write(GUEST_RSP, value);
+    } else if let Some(gpr) = r.core.gprs.get_mut(number as usize) {
+        *gpr = value;
+    }
+}
+
+/// The privilege level: SS's DPL (SDM 25.4.1).
+#[inline]
+pub(super) fn cpl(r: &Running<'_>) -> u8 {
+    x86def::segment::ar::dpl(r.window.vmcs.read(GUEST_SS_AR_BYTES))
+}
+
+fn halt(r: &mut Running<'_>) -> bool {
+    advance(r);
+    let enabled = r.window.vmcs.read(GUEST_RFLAGS) & creg::RFLAGS_IF != 0;
+    if r.core.wakes(enabled) {
+        r.core.check_events = true;
+        return true;
+    }
+    r.core.activity = Activity::Halted;
+    leave(r, Leave::Halt)
+}
+
+fn ept_violation(r: &mut Running<'_>) -> bool {
+    let vmcs = &r.window.vmcs;
+    let qualification = EptViolation(vmcs.read(EXIT_QUALIFICATION));
+    let gpa = vmcs.read(GUEST_PHYSICAL_ADDRESS);
+    let gla = vmcs.read(GUEST_LINEAR_ADDRESS);
+    r.core.requeue(vmcs);
+    // IRET unblocked NMIs before it faulted (SDM 28.2.3).
+    if qualification.nmi_unblocking() && !IntrInfo(vmcs.read(IDT_VECTORING_INFO_FIELD)).is_valid() {
+        vmcs.modify(GUEST_INTERRUPTIBILITY_INFO, 0, interruptibility::NMI);
+    }
+    leave(
+        r,
+        Leave::Memory {
+            gpa,
+            gla,
+            qualification,
+        },
+    )
+}
+
+/// XSETBV (SDM volume 2): XCR0 only, what the guest's CPUID shows, in legal combinations.
+fn xsetbv(r: &mut Running<'_>) -> bool {
+    let value = r.core.gprs[RDX] << 32 | r.core.gprs[RAX] as u32 as u64;
+    if r.core.gprs[RCX] as u32 != 0 || cpl(r) != 0 || !r.config.xcr0_is_legal(value) {
+        return fault(r, vector::GP, 0);
+    }
+    r.core.guest.xcr0 = value;
+    if let Some(host) = r.window.host() {
+        host.set_guest_xcr0(value);
+    }
+    skip(r)
+}

@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! CPUID.
+
+use super::skip;
+use crate::vp::core::{RAX, RBX, RCX, RDX};
+use crate::vp::cpuid_input;
+use crate::vp::entry::Running;
+
+#[inline(always)]
+pub(super) fn handle(r: &mut Running<'_>) -> bool {
+    let leaf = r.core.gprs[RAX] as u32;
+    let subleaf = r.core.gprs[RCX] as u32;
+    let [eax, ebx, ecx, edx] = if leaf & 0xffff_0000 == 0x4000_0000 {
+        r.partition.hv_cpuid(r.config, leaf)
+    } else {
+        let input = cpuid_input(r.core, &r.window.vmcs, r.partition.nr_vps());
+        r.config.cpu.lookup(leaf, subleaf, &input)
+    };
+    r.core.gprs[RAX] = eax as u64;
+    r.core.gprs[RBX] = ebx as u64;
+    r.core.gprs[RCX] = ecx as u64;
+    r.core.gprs[RDX] = edx as u64;
+    skip(r)
+}

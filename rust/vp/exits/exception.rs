@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Exceptions and NMIs that exit: the host's NMIs and machine checks, and the guest's #DB and #AC,
+//! which are given back to it.
+
+use super::{fault, leave, Leave};
+use crate::vmx::insn;
+use crate::vp::entry::Running;
+use vmxdef::events::{interruptibility, intr_type, IntrInfo};
+use vmxdef::field::*;
+use vmxdef::ExitReason;
+use x86def::cr::{DR6_RESET, DR7_GD};
+use x86def::vector;
+
+pub(super) fn handle(r: &mut Running<'_>) -> bool {
+    let vmcs = &r.window.vmcs;
+    let info = IntrInfo(vmcs.read(VM_EXIT_INTR_INFO));
+    let error_code = if info.has_error_code() {
+        vmcs.read(VM_EXIT_INTR_ERROR_CODE)
+    } else {
+        0
+    };
+    if info.kind() == intr_type::NMI {
+        // NMIs stay blocked until the handler's IRET.
+        insn::int_nmi();
+        return leave(r, Leave::Host);
+    }
+    // IRET unblocked NMIs before it faulted (SDM 28.2.3).
+    if info.nmi_unblocking()
+        && info.vector() != vector::DF
+        && !IntrInfo(vmcs.read(IDT_VECTORING_INFO_FIELD)).is_valid()
+    {
+        vmcs.modify(GUEST_INTERRUPTIBILITY_INFO, 0, interruptibility::NMI);
+    }
+    match info.vector() {
+        vector::MC => {
+            insn::int_machine_check();
+            leave(r, Leave::Host)
+        }
+        vector::DB => {
+            r.core.requeue(vmcs);
+            // The qualification has DR6's new bits (SDM table 28-1); RTM is inverted and unused.
+            let bits = vmcs.read(EXIT_QUALIFICATION) & 0xe00f;
+            r.core.guest.dr6 = r.core.guest.dr6 & !0xf | bits | DR6_RESET;
+            let dr7 = vmcs.read(GUEST_DR7);
+            vmcs.write(GUEST_DR7, dr7 & !DR7_GD);
+            if info.kind() == intr_type::PRIVILEGED_SOFT_EXCEPTION {
+                return icebp(r, info);
+            }
+            fault(r, vector::DB, 0)
+        }
+        vector::AC => {
+            r.core.requeue(vmcs);
+            fault(r, vector::AC, error_code)
+        }
+        other => leave(
+            r,
+            Leave::Unhandled(ExitReason::EXCEPTION_NMI, other as u64),
+        ),
+    }
+}
+
+/// INT1 is delivered as what it is: RIP behind it, DPL not checked.
+fn icebp(r: &mut Running<'_>, info: IntrInfo) -> bool {
+    r.core.injection = Some(crate::vp::core::Injection {
+        info: info.for_reinjection(),
+        error_code: 0,
+        instruction_length: r.window.vmcs.read(VM_EXIT_INSTRUCTION_LEN),
+    });
+    r.core.check_events = true;
+    true
+}

@@ -1,0 +1,248 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! RDMSR and WRMSR. Which MSRs there are and what may be written is `cpumodel::msr`'s table and
+//! `hv1::msr`'s; here is where their values live.
+
+use super::{fault, ipi, leave, skip, Leave};
+use crate::partition::Config;
+use crate::vmx::insn::rdtsc;
+use crate::vmx::vmcs::CurrentVmcs;
+use crate::vp::core::{VpCore, RAX, RCX, RDX};
+use crate::vp::entry::Running;
+use cpumodel::msr::{check_read, check_write, LoadedMsr, MsrContext, MsrKind, VmcsMsr};
+use hv1::msr::{read_msr_hot, MsrError, VpEnv};
+use hvdef::HV_X64_MSR_RANGE;
+use vapic::Effect;
+use vmxdef::field::*;
+use x86def::cr::CR0_PG;
+use x86def::msr::*;
+use x86def::vector;
+
+/// #GP(0).
+pub(crate) struct GeneralProtection;
+
+#[inline(always)]
+pub(super) fn read(r: &mut Running<'_>) -> bool {
+    let msr = r.core.gprs[RCX] as u32;
+    if HV_X64_MSR_RANGE.contains(&msr) {
+        let env = Env::new(r.core, r.config);
+        return match read_msr_hot(msr, &r.config.features, &env) {
+            Some(Ok(value)) => give(r, value),
+            Some(Err(MsrError::GeneralProtection | MsrError::NotMine)) => fault(r, vector::GP, 0),
+            None => leave(r, Leave::ReadMsr(msr)),
+        };
+    }
+    match get(r.core, &r.window.vmcs, r.config, msr) {
+        Ok(value) => give(r, value),
+        Err(GeneralProtection) => fault(r, vector::GP, 0),
+    }
+}
+
+#[inline(always)]
+fn give(r: &mut Running<'_>, value: u64) -> bool {
+    r.core.gprs[RAX] = value as u32 as u64;
+    r.core.gprs[RDX] = value >> 32;
+    skip(r)
+}
+
+#[inline(always)]
+pub(super) fn write(r: &mut Running<'_>) -> bool {
+    let msr = r.core.gprs[RCX] as u32;
+    let value = r.core.gprs[RDX] << 32 | r.core.gprs[RAX] as u32 as u64;
+    if HV_X64_MSR_RANGE.contains(&msr) {
+        return leave(r, Leave::WriteMsr(msr, value));
+    }
+    match set(r.core, &r.window.vmcs, r.config, msr, value) {
+        Ok(effect) => {
+            if let MsrEffect::Loaded = effect {
+                let msrs = r.core.guest.msrs;
+                if let Some(host) = r.window.host() {
+                    host.load_msrs(&msrs);
+                }
+            }
+            skip(r);
+            match effect {
+                MsrEffect::Apic(effect) => ipi::apply(r, effect),
+                _ => true,
+            }
+        }
+        Err(GeneralProtection) => fault(r, vector::GP, 0),
+    }
+}
+
+/// What remains to be done after a write.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum MsrEffect {
+    /// Nothing.
+    None,
+    /// What the local APIC asks for.
+    Apic(Effect),
+    /// A register that a running guest has in the CPU.
+    Loaded,
+}
+
+/// The value of an architectural MSR.
+#[inline]
+pub(crate) fn get(
+    core: &mut VpCore,
+    vmcs: &CurrentVmcs<'_>,
+    config: &Config,
+    msr: u32,
+) -> Result<u64, GeneralProtection> {
+    if is_apic(msr) {
+        let now = core.guest_tsc(rdtsc());
+        return match msr {
+            IA32_APIC_BASE => Ok(core.lapic.apic_base()),
+            IA32_TSC_DEADLINE if config.lapic.tsc_deadline_available => {
+                Ok(core.lapic.tsc_deadline(now))
+            }
+            _ => core.lapic.msr_read(msr, now).map_err(|_| GeneralProtection),
+        };
+    }
+    let row = check_read(msr, &config.cpu).map_err(|_| GeneralProtection)?;
+    Ok(match row.kind {
+        MsrKind::Vmcs(VmcsMsr::SysenterCs) => vmcs.read(GUEST_SYSENTER_CS) as u64,
+        MsrKind::Vmcs(VmcsMsr::Efer) => vmcs.read(GUEST_IA32_EFER),
+        MsrKind::Vmcs(VmcsMsr::Pat) => vmcs.read(GUEST_IA32_PAT),
+        MsrKind::Vmcs(VmcsMsr::Debugctl) => vmcs.read(GUEST_IA32_DEBUGCTL),
+        MsrKind::Vmcs(VmcsMsr::SysenterEsp) => vmcs.read(GUEST_SYSENTER_ESP),
+        MsrKind::Vmcs(VmcsMsr::SysenterEip) => vmcs.read(GUEST_SYSENTER_EIP),
+        MsrKind::Vmcs(VmcsMsr::FsBase) => vmcs.read(GUEST_FS_BASE),
+        MsrKind::Vmcs(VmcsMsr::GsBase) => vmcs.read(GUEST_GS_BASE),
+        MsrKind::Loaded(which) => loaded(core, which).map_or(0, |value| *value),
+        MsrKind::Tsc => core.guest_tsc(rdtsc()),
+        MsrKind::TscAdjust => core.tsc_adjust,
+        MsrKind::Mtrr(slot) => core.mtrrs.get(slot.index()).copied().unwrap_or(0),
+        MsrKind::Constant(value) => value,
+        MsrKind::ArchCapabilities => config.cpu.arch_capabilities(),
+        MsrKind::Apic | MsrKind::Command => return Err(GeneralProtection),
+    })
+}
+
+/// Sets an architectural MSR.
+#[inline]
+pub(crate) fn set(
+    core: &mut VpCore,
+    vmcs: &CurrentVmcs<'_>,
+    config: &Config,
+    msr: u32,
+    value: u64,
+) -> Result<MsrEffect, GeneralProtection> {
+    if is_apic(msr) {
+        let now = core.guest_tsc(rdtsc());
+        let effect = match msr {
+            IA32_APIC_BASE => core.lapic.write_apic_base(value),
+            _ => core.lapic.msr_write(msr, value, now),
+        };
+        return effect.map(MsrEffect::Apic).map_err(|_| GeneralProtection);
+    }
+    let context = MsrContext {
+        model: &config.cpu,
+        efer: vmcs.read(GUEST_IA32_EFER),
+        paging: vmcs.read(GUEST_CR0) & CR0_PG != 0,
+    };
+    let (row, value) = check_write(msr, value, &context).map_err(|_| GeneralProtection)?;
+    match row.kind {
+        MsrKind::Vmcs(VmcsMsr::SysenterCs) => vmcs.write(GUEST_SYSENTER_CS, value as u32),
+        MsrKind::Vmcs(VmcsMsr::Efer) => vmcs.write(GUEST_IA32_EFER, value),
+        MsrKind::Vmcs(VmcsMsr::Pat) => vmcs.write(GUEST_IA32_PAT, value),
+        MsrKind::Vmcs(VmcsMsr::Debugctl) => vmcs.write(GUEST_IA32_DEBUGCTL, value),
+        MsrKind::Vmcs(VmcsMsr::SysenterEsp) => vmcs.write(GUEST_SYSENTER_ESP, value),
+        MsrKind::Vmcs(VmcsMsr::SysenterEip) => vmcs.write(GUEST_SYSENTER_EIP, value),
+        MsrKind::Vmcs(VmcsMsr::FsBase) => vmcs.write(GUEST_FS_BASE, value),
+        MsrKind::Vmcs(VmcsMsr::GsBase) => vmcs.write(GUEST_GS_BASE, value),
+        MsrKind::Loaded(which) => {
+            *loaded(core, which).ok_or(GeneralProtection)? = value;
+            return Ok(MsrEffect::Loaded);
+        }
+        // Writing the TSC changes TSC_ADJUST by as much (SDM 18.17.3).
+        MsrKind::Tsc => {
+            let delta = value.wrapping_sub(core.guest_tsc(rdtsc()));
+            core.tsc_adjust = core.tsc_adjust.wrapping_add(delta);
+            move_tsc(core, vmcs, delta);
+        }
+        MsrKind::TscAdjust => {
+            let delta = value.wrapping_sub(core.tsc_adjust);
+            core.tsc_adjust = value;
+            move_tsc(core, vmcs, delta);
+        }
+        MsrKind::Mtrr(slot) => {
+            *core.mtrrs.get_mut(slot.index()).ok_or(GeneralProtection)? = value;
+        }
+        MsrKind::Constant(_) => {}
+        // Not shown by CPUID, so that no row gets here.
+        MsrKind::ArchCapabilities | MsrKind::Apic | MsrKind::Command => {
+            return Err(GeneralProtection)
+        }
+    }
+    Ok(MsrEffect::None)
+}
+
+#[inline(always)]
+fn is_apic(msr: u32) -> bool {
+    matches!(msr, IA32_X2APIC_FIRST..=IA32_X2APIC_LAST | IA32_TSC_DEADLINE | IA32_APIC_BASE)
+}
+
+fn loaded(core: &mut VpCore, which: LoadedMsr) -> Option<&mut u64> {
+    let msrs = &mut core.guest.msrs;
+    Some(match which {
+        LoadedMsr::Star => &mut msrs.star,
+        LoadedMsr::Lstar => &mut msrs.lstar,
+        LoadedMsr::Cstar => &mut msrs.cstar,
+        LoadedMsr::Fmask => &mut msrs.fmask,
+        LoadedMsr::KernelGsBase => &mut msrs.kernel_gs_base,
+        LoadedMsr::TscAux => &mut msrs.tsc_aux,
+        // Not shown by CPUID.
+        LoadedMsr::SpecCtrl => return None,
+    })
+}
+
+/// Moves the guest's TSC by `delta`. The LAPIC's one-shot and periodic timers do not run by it;
+/// its deadline does (SDM 11.5.4.1).
+fn move_tsc(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, delta: u64) {
+    core.tsc_offset = core.tsc_offset.wrapping_add(delta);
+    vmcs.write(TSC_OFFSET, core.tsc_offset);
+    core.lapic.adjust_tsc(delta);
+    core.update_timer();
+}
+
+/// What synthetic MSRs need of a VP.
+pub(crate) struct Env<'a> {
+    core: &'a VpCore,
+    config: &'a Config,
+    now: u64,
+}
+
+impl<'a> Env<'a> {
+    #[inline(always)]
+    pub(crate) fn new(core: &'a VpCore, config: &'a Config) -> Self {
+        Self {
+            core,
+            config,
+            now: rdtsc(),
+        }
+    }
+}
+
+impl VpEnv for Env<'_> {
+    #[inline(always)]
+    fn vp_index(&self) -> u32 {
+        self.core.lapic.apic_id()
+    }
+
+    #[inline(always)]
+    fn reference_time_100ns(&self) -> u64 {
+        // The partition's TSC: the VP's without its own adjustment.
+        let tsc = self
+            .core
+            .guest_tsc(self.now)
+            .wrapping_sub(self.core.tsc_adjust);
+        self.config.time.now_100ns(tsc)
+    }
+
+    #[inline(always)]
+    fn runtime_100ns(&self) -> u64 {
+        let ticks = self.core.runtime_at(self.now);
+        ((ticks as u128 * self.config.time.scale() as u128) >> 64) as u64
+    }
+}

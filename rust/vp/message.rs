@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Intercept messages to the VMM.
+
+use super::core::{RAX, RCX, RDI, RSI};
+use super::entry::Running;
+use super::gva::Bytes;
+use crate::partition::memory::{Access, Resolved};
+use crate::vp::registers::segment;
+use hvdef::*;
+use vmxdef::events::interruptibility;
+use vmxdef::exit::IoAccess;
+use vmxdef::field::*;
+use x86def::cr;
+use x86def::segment::{ar, Segment};
+
+/// What messages, and the cold tier, need of the VMCS.
+#[derive(Clone, Copy)]
+pub(super) struct Capture {
+    pub(super) rip: u64,
+    pub(super) rsp: u64,
+    pub(super) rflags: u64,
+    pub(super) cr0: u64,
+    pub(super) cr3: u64,
+    pub(super) cr4: u64,
+    pub(super) efer: u64,
+    pub(super) pdptes: [u64; 4],
+    pub(super) cs: HvX64SegmentRegister,
+    pub(super) ds: HvX64SegmentRegister,
+    pub(super) es: HvX64SegmentRegister,
+    pub(super) cpl: u8,
+    pub(super) cr8: u8,
+    pub(super) instruction_length: u32,
+    pub(super) interrupt_shadow: bool,
+    pub(super) injecting: bool,
+}
+
+impl Capture {
+    /// Reads it.
+    pub(super) fn new(r: &Running<'_>) -> Self {
+        let vmcs = &r.window.vmcs;
+        Self {
+            rip: vmcs.read(GUEST_RIP),
+            rsp: vmcs.read(GUEST_RSP),
+            rflags: vmcs.read(GUEST_RFLAGS),
+            cr0: vmcs.read(GUEST_CR0),
+            cr3: vmcs.read(GUEST_CR3),
+            cr4: vmcs.read(GUEST_CR4),
+            efer: vmcs.read(GUEST_IA32_EFER),
+            pdptes: [
+                vmcs.read(GUEST_PDPTR0),
+                vmcs.read(GUEST_PDPTR1),
+                vmcs.read(GUEST_PDPTR2),
+                vmcs.read(GUEST_PDPTR3),
+            ],
+            cs: segment(vmcs, Segment::Cs),
+            ds: segment(vmcs, Segment::Ds),
+            es: segment(vmcs, Segment::Es),
+            cpl: ar::dpl(vmcs.read(GUEST_SS_AR_BYTES)),
+            cr8: r.core.lapic.cr8(),
+            instruction_length: vmcs.read(VM_EXIT_INSTRUCTION_LEN),
+            interrupt_shadow: vmcs.read(GUEST_INTERRUPTIBILITY_INFO)
+                & (interruptibility::STI | interruptibility::MOV_SS)
+                != 0,
+            injecting: r.core.injection.is_some(),
+        }
+    }
+
+    fn header(&self, vp_index: u32, length: u8, access: u8) -> HvX64InterceptMessageHeader {
+        use HvX64VpExecutionState as State;
+        let state = State::CR0_PE
+            .when(self.cr0 & cr::CR0_PE != 0)
+            .union(State::CR0_AM.when(self.cr0 & cr::CR0_AM != 0))
+            .union(State::EFER_LMA.when(self.efer & cr::EFER_LMA != 0))
+            .union(State::INTERRUPTION_PENDING.when(self.injecting))
+            .union(State::INTERRUPT_SHADOW.when(self.interrupt_shadow))
+            .with_cpl(self.cpl);
+        HvX64InterceptMessageHeader {
+            vp_index,
+            instruction_length_cr8: HvX64InterceptMessageHeader::pack_length_cr8(length, self.cr8),
+            intercept_access_type: access,
+            execution_state: state.bits(),
+            cs_segment: self.cs,
+            rip: self.rip,
+            rflags: self.rflags,
+        }
+    }
+}
+
+/// The buffer of RUN_VP.
+pub(super) struct Message([u8; HV_MESSAGE_SIZE]);
+
+impl Message {
+    /// An empty one.
+    pub(super) fn new() -> Self {
+        Self([0; HV_MESSAGE_SIZE])
+    }
+
+    /// All of it.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.0
+    }
+
+    fn put<T: Wire>(&mut self, message_type: u32, payload: &T) {
+        // No payload is longer than a message has room for.
+        let _ = HvMessage::write_intercept(&mut self.0, message_type, payload);
+    }
+
+    /// An I/O instruction; RIP is left on it.
+    pub(super) fn io_port(
+        &mut self,
+        vp_index: u32,
+        capture: &Capture,
+        gprs: &[u64; 16],
+        access: IoAccess,
+        bytes: &Bytes,
+    ) {
+        let kind = if access.is_in() {
+            HV_INTERCEPT_ACCESS_READ
+        } else {
+            HV_INTERCEPT_ACCESS_WRITE
+        };
+        let info = HvX64IoPortAccessInfo::STRING_OP
+            .when(access.is_string())
+            .union(HvX64IoPortAccessInfo::REP_PREFIX.when(access.is_rep()))
+            .with_access_size(access.size());
+        self.put(
+            HVMSG_X64_IO_PORT_INTERCEPT,
+            &HvX64IoPortInterceptMessage {
+                header: capture.header(vp_index, capture.instruction_length as u8, kind),
+                port_number: access.port(),
+                access_info: info.bits(),
+                instruction_byte_count: bytes.len,
+                reserved: 0,
+                rax: gprs[RAX],
+                instruction_bytes: bytes.bytes,
+                ds_segment: capture.ds,
+                es_segment: capture.es,
+                rcx: gprs[RCX],
+                rsi: gprs[RSI],
+                rdi: gprs[RDI],
+            },
+        );
+    }
+
+    /// An access to memory that is not there, or not to be accessed so.
+    #[allow(clippy::too_many_arguments)] // What the message holds.
+    pub(super) fn memory(
+        &mut self,
+        vp_index: u32,
+        capture: &Capture,
+        outcome: Resolved,
+        access: Access,
+        gpa: u64,
+        gla: Option<u64>,
+        bytes: &Bytes,
+    ) {
+        let kind = match access {
+            Access::Read => HV_INTERCEPT_ACCESS_READ,
+            Access::Write => HV_INTERCEPT_ACCESS_WRITE,
+            Access::Execute => HV_INTERCEPT_ACCESS_EXECUTE,
+        };
+        let message_type = match outcome {
+            Resolved::Denied => HVMSG_GPA_INTERCEPT,
+            _ => HVMSG_UNMAPPED_GPA,
+        };
+        let info = HvX64MemoryAccessInfo::GVA_VALID
+            .union(HvX64MemoryAccessInfo::GVA_GPA_VALID)
+            .when(gla.is_some());
+        self.put(
+            message_type,
+            &HvX64MemoryInterceptMessage {
+                // The CPU does not tell the length of an instruction that faulted.
+                header: capture.header(vp_index, 0, kind),
+                instruction_byte_count: bytes.len,
+                memory_access_info: info.bits(),
+                guest_virtual_address: gla.unwrap_or(0),
+                guest_physical_address: gpa,
+                instruction_bytes: bytes.bytes,
+                ..Wire::ZERO
+            },
+        );
+    }
+
+    /// A level-triggered interrupt ended.
+    pub(super) fn apic_eoi(&mut self, vp_index: u32, vector: u8) {
+        self.put(
+            HVMSG_X64_APIC_EOI,
+            &HvX64ApicEoiMessage {
+                vp_index,
+                interrupt_vector: vector as u32,
+            },
+        );
+    }
+
+    /// The VP cannot go on.
+    pub(super) fn unrecoverable(&mut self, vp_index: u32, capture: Option<&Capture>) {
+        let header = match capture {
+            Some(capture) => capture.header(vp_index, 0, HV_INTERCEPT_ACCESS_EXECUTE),
+            None => HvX64InterceptMessageHeader {
+                vp_index,
+                ..Wire::ZERO
+            },
+        };
+        self.put(
+            HVMSG_UNRECOVERABLE_EXCEPTION,
+            &HvX64UnrecoverableExceptionMessage { header },
+        );
+    }
+}

@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! What other threads may do to a VP: set a bit, post a vector, wake or kick it. The VP's own
+//! thread alone changes the VP's state.
+
+use crate::partition::space::Space;
+use crate::sys::host;
+use crate::sys::sleeper::Sleeper;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use kernel::error::Result;
+use kernel::prelude::*;
+use kernel::sync::Arc;
+use vapic::{DestinationView, Trigger};
+
+/// Bits of [`VpShared::events`].
+pub(crate) mod event {
+    /// Vectors were posted.
+    pub(crate) const VECTOR: u32 = 1 << 0;
+    /// An NMI.
+    pub(crate) const NMI: u32 = 1 << 1;
+    /// An INIT.
+    pub(crate) const INIT: u32 = 1 << 2;
+    /// A start-up IPI; its vector is in `sipi_vector`.
+    pub(crate) const SIPI: u32 = 1 << 3;
+    /// The sleeper's timer fired.
+    pub(crate) const TIMER: u32 = 1 << 4;
+    /// An ExtINT was asserted; its vector is in `extint_vector`.
+    pub(crate) const EXTINT: u32 = 1 << 5;
+    /// The partition's state changed: look at it before the next entry.
+    pub(crate) const PARTITION: u32 = 1 << 6;
+}
+
+/// The part of a VP that other threads reach.
+pub(crate) struct VpShared {
+    /// Bits of [`event`]. Set before the VP is woken or kicked.
+    events: Arc<AtomicU32>,
+    posted: [AtomicU32; 8],
+    posted_level: [AtomicU32; 8],
+    sipi_vector: AtomicU32,
+    extint_vector: AtomicU32,
+    destination: AtomicU64,
+    blocked: AtomicBool,
+    /// VM exits so far.
+    pub(crate) exits: AtomicU64,
+    /// Windows so far.
+    pub(crate) windows: AtomicU64,
+    sleeper: Sleeper,
+}
+
+impl VpShared {
+    pub(crate) fn new(view: DestinationView) -> Result<Self> {
+        let events = Arc::new(AtomicU32::new(0), GFP_KERNEL_ACCOUNT)?;
+        let sleeper = Sleeper::new(events.clone(), event::TIMER)?;
+        Ok(Self {
+            events,
+            posted: [const { AtomicU32::new(0) }; 8],
+            posted_level: [const { AtomicU32::new(0) }; 8],
+            sipi_vector: AtomicU32::new(0),
+            extint_vector: AtomicU32::new(0),
+            destination: AtomicU64::new(view.to_bits()),
+            blocked: AtomicBool::new(false),
+            exits: AtomicU64::new(0),
+            windows: AtomicU64::new(0),
+            sleeper,
+        })
+    }
+
+    /// Whether an event waits.
+    #[inline(always)]
+    pub(crate) fn has_events(&self) -> bool {
+        self.events.load(Ordering::Relaxed) != 0
+    }
+
+    /// Takes all events.
+    #[inline]
+    pub(crate) fn take_events(&self) -> u32 {
+        self.events.swap(0, Ordering::AcqRel)
+    }
+
+    /// Sets an event; the caller kicks afterwards.
+    #[inline]
+    pub(crate) fn set_event(&self, bits: u32) {
+        // SeqCst, against GuestMode::enter: either the kick sees the VP in guest mode or the VP
+        // sees the event.
+        self.events.fetch_or(bits, Ordering::SeqCst);
+    }
+
+    /// Posts a vector; the caller kicks afterwards.
+    #[inline]
+    pub(crate) fn post(&self, vector: u8, trigger: Trigger) {
+        let words = match trigger {
+            Trigger::Edge => &self.posted,
+            Trigger::Level => &self.posted_level,
+        };
+        if let Some(word) = words.get(vector as usize >> 5) {
+            word.fetch_or(1 << (vector & 31), Ordering::Relaxed);
+        }
+        self.set_event(event::VECTOR);
+    }
+
+    /// Posts a start-up IPI.
+    pub(crate) fn post_sipi(&self, vector: u8) {
+        self.sipi_vector.store(vector as u32, Ordering::Relaxed);
+        self.set_event(event::SIPI);
+    }
+
+    /// The vector of the last start-up IPI.
+    pub(crate) fn sipi_vector(&self) -> u8 {
+        self.sipi_vector.load(Ordering::Relaxed) as u8
+    }
+
+    /// Posts an ExtINT.
+    pub(crate) fn post_extint(&self, vector: u8) {
+        self.extint_vector.store(vector as u32, Ordering::Relaxed);
+        self.set_event(event::EXTINT);
+    }
+
+    /// The vector of the last ExtINT.
+    pub(crate) fn extint_vector(&self) -> u8 {
+        self.extint_vector.load(Ordering::Relaxed) as u8
+    }
+
+    /// Takes the posted vectors, edge and level.
+    #[inline]
+    pub(crate) fn take_posted(&self) -> ([u32; 8], [u32; 8]) {
+        let take = |words: &[AtomicU32; 8]| {
+            let mut taken = [0; 8];
+            for (to, from) in taken.iter_mut().zip(words) {
+                if from.load(Ordering::Relaxed) != 0 {
+                    *to = from.swap(0, Ordering::Relaxed);
+                }
+            }
+            taken
+        };
+        (take(&self.posted), take(&self.posted_level))
+    }
+
+    /// Which messages the VP's local APIC takes.
+    #[inline]
+    pub(crate) fn destination(&self) -> DestinationView {
+        DestinationView::from_bits(self.destination.load(Ordering::Relaxed))
+    }
+
+    /// Publishes that.
+    #[inline]
+    pub(crate) fn set_destination(&self, view: DestinationView) {
+        self.destination.store(view.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Makes the VP look at its events: out of guest mode, or awake. Not in guest context.
+    pub(crate) fn kick(&self, space: &Space, index: u32) {
+        if self.blocked.load(Ordering::SeqCst) {
+            self.sleeper.wake();
+        } else if let Some(cpu) = space.guest_mode(index).and_then(|m| m.running_on()) {
+            if cpu != host::cpu_id() {
+                host::kick_cpu(cpu);
+            }
+        }
+    }
+
+    /// Sleeps until an event, a signal (EINTR) or the time-out in ns (u64::MAX: none).
+    pub(crate) fn block(&self, timeout_ns: u64) -> Result {
+        self.blocked.store(true, Ordering::SeqCst);
+        let r = self.sleeper.wait(timeout_ns);
+        self.blocked.store(false, Ordering::Relaxed);
+        r
+    }
+}
