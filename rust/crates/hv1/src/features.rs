@@ -80,7 +80,7 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::NOTIFY_LONG_SPIN_WAIT);
 
 /// Which privilege each synthetic feature brings.
-const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 6] = [
+const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 7] = [
     (
         Synthetic::ACCESS_VP_RUN_TIME_REG,
         Privilege::ACCESS_VP_RUN_TIME_REG,
@@ -88,6 +88,10 @@ const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 6] = [
     (
         Synthetic::ACCESS_PARTITION_REFERENCE_COUNTER,
         Privilege::ACCESS_PARTITION_REFERENCE_COUNTER,
+    ),
+    (
+        Synthetic::ACCESS_INTR_CTRL_REGS,
+        Privilege::ACCESS_INTR_CTRL_REGS,
     ),
     (
         Synthetic::ACCESS_HYPERCALL_REGS,

@@ -3,8 +3,10 @@
 //! Synthetic MSRs (section 2 of the matrix): state, reads and writes. The rows are in [`table`].
 
 mod table;
+mod vp;
 
 pub use table::{row, Access, MsrRow, Scope, TABLE};
+pub use vp::{read_vp_msr, write_vp_msr, VpEffect, VpRead, VpState};
 
 use crate::{Overlay, OverlayKind, PartitionFeatures};
 use hvdef::{
@@ -103,6 +105,7 @@ pub fn read_msr_hot<E: VpEnv>(
 }
 
 /// Finds the row and checks what holds for reads and writes alike.
+#[inline(always)]
 fn find(
     msr: u32,
     origin: Origin,
@@ -119,7 +122,7 @@ fn find(
     Ok(row)
 }
 
-/// Reads a synthetic MSR.
+/// Reads a synthetic MSR, other than those of [`read_vp_msr`].
 pub fn read_msr<E: VpEnv>(
     msr: u32,
     origin: Origin,
@@ -137,6 +140,9 @@ pub fn read_msr<E: VpEnv>(
         Access::TimeRefCount => env.reference_time_100ns(),
         Access::TscFrequency => features.limits.tsc_hz,
         Access::ApicFrequency => features.limits.apic_hz,
+        Access::Eoi | Access::Icr | Access::Tpr | Access::VpAssistPage => {
+            return Err(MsrError::GeneralProtection)
+        }
         Access::Absent { reset } => match origin {
             Origin::Guest => return Err(MsrError::GeneralProtection),
             Origin::Host => reset,
@@ -144,7 +150,7 @@ pub fn read_msr<E: VpEnv>(
     })
 }
 
-/// Writes a synthetic MSR.
+/// Writes a synthetic MSR, other than those of [`write_vp_msr`].
 pub fn write_msr(
     msr: u32,
     value: u64,
@@ -161,7 +167,11 @@ pub fn write_msr(
         | Access::VpRuntime
         | Access::TimeRefCount
         | Access::TscFrequency
-        | Access::ApicFrequency => Err(MsrError::GeneralProtection),
+        | Access::ApicFrequency
+        | Access::Eoi
+        | Access::Icr
+        | Access::Tpr
+        | Access::VpAssistPage => Err(MsrError::GeneralProtection),
         // A VMM saves and restores whole lists of registers; the value of one that is not there cannot have changed.
         Access::Absent { reset } if origin == Origin::Host && value == reset => Ok(MsrEffect::None),
         Access::Absent { .. } => Err(MsrError::GeneralProtection),

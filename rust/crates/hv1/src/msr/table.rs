@@ -27,6 +27,10 @@ pub enum Access {
     ReferenceTsc,
     TscFrequency,
     ApicFrequency,
+    Eoi,
+    Icr,
+    Tpr,
+    VpAssistPage,
     /// A guest gets #GP, because no privilege opens it; a VMM reads, and may write, the reset value.
     Absent {
         reset: u64,
@@ -81,10 +85,10 @@ table! {
     "M-21" HV_X64_MSR_REFERENCE_TSC Partition ACCESS_PARTITION_REFERENCE_TSC Access::ReferenceTsc;
     "M-22" HV_X64_MSR_TSC_FREQUENCY Partition ACCESS_FREQUENCY_REGS Access::TscFrequency;
     "M-23" HV_X64_MSR_APIC_FREQUENCY VpVtl ACCESS_FREQUENCY_REGS Access::ApicFrequency;
-    "M-70" HV_X64_MSR_EOI VpVtl ACCESS_INTR_CTRL_REGS ABSENT;
-    "M-71" HV_X64_MSR_ICR VpVtl ACCESS_INTR_CTRL_REGS ABSENT;
-    "M-72" HV_X64_MSR_TPR VpVtl ACCESS_INTR_CTRL_REGS ABSENT;
-    "M-73" HV_X64_MSR_VP_ASSIST_PAGE VpVtl ACCESS_INTR_CTRL_REGS ABSENT;
+    "M-70" HV_X64_MSR_EOI VpVtl ACCESS_INTR_CTRL_REGS Access::Eoi;
+    "M-71" HV_X64_MSR_ICR VpVtl ACCESS_INTR_CTRL_REGS Access::Icr;
+    "M-72" HV_X64_MSR_TPR VpVtl ACCESS_INTR_CTRL_REGS Access::Tpr;
+    "M-73" HV_X64_MSR_VP_ASSIST_PAGE VpVtl ACCESS_INTR_CTRL_REGS Access::VpAssistPage;
     "M-80" HV_X64_MSR_SCONTROL VpVtl ACCESS_SYNIC_REGS ABSENT;
     "M-81" HV_X64_MSR_SVERSION VpVtl ACCESS_SYNIC_REGS Access::Absent { reset: HV_SYNIC_VERSION_1 };
     "M-82" HV_X64_MSR_SIEFP VpVtl ACCESS_SYNIC_REGS ABSENT;
@@ -131,7 +135,7 @@ const INDEX: [u8; INDEXED] = {
 };
 
 /// The row of an MSR.
-#[inline]
+#[inline(always)]
 pub fn row(msr: u32) -> Option<&'static MsrRow> {
     let offset = msr.wrapping_sub(*HV_X64_MSR_RANGE.start());
     let number = *INDEX.get(offset as usize)?;
