@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Synthetic MSRs (section 2 of the matrix): state, reads and writes. The rows are in [`table`].
+//! Synthetic MSRs (section 2 of the matrix): state, reads and writes. The rows are in [`TABLE`].
 
 mod table;
 mod vp;

@@ -149,12 +149,12 @@ mod tests {
         );
         assert_eq!(set(HV_X64_MSR_VP_ASSIST_PAGE, 0x9000, &mut s), at(None));
         assert_eq!(
-            set(HV_X64_MSR_VP_ASSIST_PAGE, 1 << 39 | 1, &mut s),
+            set(HV_X64_MSR_VP_ASSIST_PAGE, (1 << 39) | 1, &mut s),
             at(None)
         );
         assert_eq!(
             get(HV_X64_MSR_VP_ASSIST_PAGE, &s),
-            Some(Ok(VpRead::Value(1 << 39 | 1)))
+            Some(Ok(VpRead::Value((1 << 39) | 1)))
         );
     }
 
