@@ -9,7 +9,7 @@
 //! | file | chapter |
 //! |---|---|
 //! | [`features`] | what a partition is granted: the one source of privileges, CPUID bits and MSR access |
-//! | [`cpuid`] | leaves 0x40000000 to 0x400000ff |
+//! | [`mod@cpuid`] | leaves 0x40000000 to 0x400000ff |
 //! | [`msr`] | synthetic MSRs |
 //! | [`hypercall`] | calling convention, table of calls, the page |
 //! | [`overlay`] | which overlay page is visible where |
