@@ -78,18 +78,17 @@ macro_rules! noticed {
 }
 
 noticed! {
-    no_bump: NoBump in Window is StalePage;
+    no_bump: NoBump in Window is StalePage | StaleRight | LostWrite | FreedTable;
     bump_first: BumpFirst in Window is StalePage | StaleRight | LostWrite | FreedTable;
     no_wait: NoWait in Window is StalePage | StaleRight | LostWrite | FreedTable;
-    unlock_before_wait: UnlockBeforeWait in Window is StalePage | StaleRight | LostWrite;
+    unlock_before_wait: UnlockBeforeWait in Window is StalePage | StaleRight | LostWrite | FreedTable;
     reuse_tables_early: ReuseTablesEarly in Window is FreedTable;
     protect_without_flush: ProtectWithoutFlush in Window is StaleRight;
     clean_without_flush: CleanWithoutFlush in Window is LostWrite;
     map_what_moved: MapWhatMoved in Window is StalePage;
-    no_invept: NoInvept in Window is StalePage;
-    note_after_invept: NoteAfterInvept in Window is StalePage | StaleRight | LostWrite;
+    no_invept: NoInvept in Window is StalePage | StaleRight | LostWrite | FreedTable;
     announce_late: AnnounceLate in Window is StalePage | StaleRight | LostWrite | FreedTable;
-    compare_once_per_window: CompareOncePerWindow in Window is StalePage | StaleRight;
+    compare_once_per_window: CompareOncePerWindow in Window is StalePage | StaleRight | LostWrite | FreedTable;
     reuse_root_id: ReuseRootId in Window is StalePage | FreedTable;
     no_invvpid: NoInvvpid in Window is StaleLinear;
     inherit_placement: InheritPlacement in Window is StaleLinear;

@@ -87,7 +87,10 @@ impl World {
                 }
                 Phase::Flushed(cpu, stale)
             }
-            Phase::Flushed(cpu, stale) => self.note(vp, cpu, stale),
+            Phase::Flushed(cpu, stale) => {
+                self.cpus[cpu as usize].seen.flushed(stale);
+                Phase::Loaded(cpu)
+            }
             Phase::Fresh(cpu, generation) => self.announce(vp, cpu, generation),
             Phase::Compared(cpu) => {
                 let generation = self.partitions[self.vps[vp].partition].generation.current();
@@ -145,16 +148,6 @@ impl World {
             Some(stale) => Phase::Stale(cpu, stale),
             None => Phase::Fresh(cpu, generation),
         }
-    }
-
-    fn note(&mut self, vp: usize, cpu: u32, mut stale: Stale) -> Phase {
-        let root = &self.partitions[self.vps[vp].partition].generation;
-        let seen = &self.cpus[cpu as usize].seen;
-        if self.has(Bug::NoteAfterInvept) {
-            stale = seen.check(root).unwrap_or(stale);
-        }
-        seen.flushed(stale);
-        Phase::Loaded(cpu)
     }
 
     fn announce(&mut self, vp: usize, cpu: u32, generation: u64) -> Phase {

@@ -46,8 +46,6 @@ pub enum Bug {
     MapWhatMoved,
     /// The CPU notes a flush that it did not do.
     NoInvept,
-    /// The CPU notes the generation as it is after the flush.
-    NoteAfterInvept,
     /// The generation is compared before guest mode is announced.
     AnnounceLate,
     /// The generation is compared at window opening only.
@@ -97,10 +95,11 @@ pub struct Stats {
     pub moved_pages: u64,
     pub dirty: u64,
     pub partitions: u64,
+    pub renewed: u64,
 }
 
 impl Stats {
-    pub fn counts(&self) -> [(&'static str, u64); 13] {
+    pub fn counts(&self) -> [(&'static str, u64); 14] {
         [
             ("walks", self.walks),
             ("cached translations used", self.cached),
@@ -115,6 +114,7 @@ impl Stats {
             ("pages that moved during a fault", self.moved_pages),
             ("dirty leaves", self.dirty),
             ("partitions", self.partitions),
+            ("VPs renewed", self.renewed),
         ]
     }
 
@@ -133,6 +133,7 @@ impl Stats {
             moved_pages,
             dirty,
             partitions,
+            renewed,
         } = other;
         self.walks += walks;
         self.cached += cached;
@@ -147,6 +148,7 @@ impl Stats {
         self.moved_pages += moved_pages;
         self.dirty += dirty;
         self.partitions += partitions;
+        self.renewed += renewed;
     }
 }
 
@@ -242,21 +244,30 @@ impl World {
         self.next_uid += 1;
         self.stats.partitions += 1;
         for &vp in &vps {
-            if let Some(cpu) = self.vps[vp].placement.active_on() {
-                if !self.has(Bug::FreeWithoutVmclear) {
-                    self.cpus[cpu as usize].vmcs.remove(&vp);
-                }
-            }
-            self.vpids.free(self.vps[vp].vpid);
+            self.renew(vp);
         }
-        for &vp in vps.iter().rev() {
-            let placement = self.vps[vp].placement;
-            let vpid = self.vpids.alloc().unwrap();
-            self.vps[vp] = Vp::new(index, vpid, &mut self.random);
-            if self.has(Bug::InheritPlacement) {
-                self.vps[vp].placement = placement;
-                self.vps[vp].placement.cleared();
+    }
+
+    /// Ends a VP that is out and makes another in its place, with its VMCS region and its VPID.
+    pub fn renew(&mut self, vp: usize) {
+        let old = &self.vps[vp];
+        if old.phase != Phase::Out {
+            return;
+        }
+        let (placement, partition) = (old.placement, old.partition);
+        if let Some(cpu) = placement.active_on() {
+            if !self.has(Bug::FreeWithoutVmclear) {
+                self.cpus[cpu as usize].vmcs.remove(&vp);
             }
         }
+        self.vpids.free(old.vpid);
+        let vpid = self.vpids.alloc().unwrap();
+        assert_eq!(vpid, old.vpid, "the lowest free one");
+        self.vps[vp] = Vp::new(partition, vpid, &mut self.random);
+        if self.has(Bug::InheritPlacement) {
+            self.vps[vp].placement = placement;
+            self.vps[vp].placement.cleared();
+        }
+        self.stats.renewed += 1;
     }
 }

@@ -82,6 +82,11 @@ impl World {
             self.recreate(partition);
             return Stage::Idle;
         }
+        if self.random.one_in(4) {
+            let vp = self.random.below(self.vps.len() as u64) as usize;
+            self.renew(vp);
+            return Stage::Idle;
+        }
         let kinds = [Kind::Invalidate, Kind::Zap, Kind::Protect, Kind::Clean];
         *z = Zapper {
             kind: *self.random.pick(&kinds),
