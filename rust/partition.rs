@@ -312,19 +312,24 @@ impl Partition {
         let page = match overlay.kind {
             OverlayKind::HypercallPage => Some(&self.hypercall_page),
             OverlayKind::ReferenceTsc => self.tsc_page.as_ref(),
-            // Their MSRs are not there yet, so that none is ever placed.
+            // Those of a VP come from its own MSRs.
             _ => None,
         };
-        let rights = overlay.kind.rights();
         if let Some(page) = page {
-            let rights = Rights {
-                read: true,
-                write: rights.write,
-                execute: rights.execute,
-            };
-            // There are fewer overlays than places.
-            let _ = self.memory.space.place_overlay(page.phys(), gpn, rights);
+            self.place_page(page, overlay.kind, gpn);
         }
+    }
+
+    /// Shows an overlay page at `gpn`, or nowhere.
+    pub(crate) fn place_page(&self, page: &Pages, kind: OverlayKind, gpn: Option<u64>) {
+        let rights = kind.rights();
+        let rights = Rights {
+            read: true,
+            write: rights.write,
+            execute: rights.execute,
+        };
+        // There are fewer overlays than places.
+        let _ = self.memory.space.place_overlay(page.phys(), gpn, rights);
     }
 
     /// The exception that a forbidden access to an overlay at `gpn` raises.

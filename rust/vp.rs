@@ -31,6 +31,7 @@ use entry::Running;
 use exits::msr::Env;
 use exits::Leave;
 use hv1::msr::Origin;
+use hv1::OverlayKind;
 use kernel::ioctl::_IOR;
 use kernel::new_mutex;
 use kernel::prelude::*;
@@ -190,6 +191,12 @@ impl Vp {
                     Ok(()) => Deferred::Advance,
                     Err(_) => Deferred::Exception(vector::GP),
                 };
+                Ok(false)
+            }
+            Leave::AssistPage(gpn) => {
+                let page = &core.assist_page;
+                partition.place_page(page, OverlayKind::VpAssistPage, gpn);
+                core.deferred = Deferred::Advance;
                 Ok(false)
             }
             Leave::Memory {

@@ -20,8 +20,8 @@ use kernel::sync::{Arc, SpinLock};
 
 /// VPs that a partition may have.
 pub(crate) const MAX_VPS: usize = 64;
-/// Overlay pages of a partition: two, and room for those of the VPs.
-const MAX_OVERLAYS: usize = 16;
+/// Overlay pages of a partition: two, and one of each VP.
+const MAX_OVERLAYS: usize = MAX_VPS + 2;
 
 static NEXT_ROOT: AtomicU64 = AtomicU64::new(1);
 
@@ -35,7 +35,8 @@ struct Tree {
     /// Taken out by drop.
     ept: Option<Ept>,
     frames: TableFrames,
-    overlays: [Option<Overlay>; MAX_OVERLAYS],
+    /// Has capacity for [`MAX_OVERLAYS`]: it grows under a spinlock. Later ones lie on top.
+    overlays: KVec<Overlay>,
 }
 
 /// One guest-physical address space.
@@ -64,7 +65,8 @@ pub(crate) enum MapOutcome {
 impl Space {
     /// An empty space.
     pub(crate) fn new(config: EptConfig) -> Result<Arc<Self>> {
-        let mut frames = TableFrames::new(Refill::new()?);
+        let mut frames = TableFrames::new(Refill::new()?)?;
+        let overlays = KVec::with_capacity(MAX_OVERLAYS, GFP_KERNEL_ACCOUNT)?;
         let ept = Ept::new(&mut frames, config).map_err(|_| ENOMEM)?;
         let eptp = ept.eptp().0;
         Arc::pin_init(
@@ -72,7 +74,7 @@ impl Space {
                 tree <- new_spinlock!(Tree {
                     ept: Some(ept),
                     frames,
-                    overlays: [const { None }; MAX_OVERLAYS],
+                    overlays,
                 }),
                 eptp,
                 generation: RootGeneration::new(NEXT_ROOT.fetch_add(1, Ordering::Relaxed)),
@@ -127,8 +129,7 @@ impl Space {
         if let Some(o) = tree
             .overlays
             .iter()
-            .flatten()
-            .find(|o| o.gpn.wrapping_sub(base) < pages)
+            .rfind(|o| o.gpn.wrapping_sub(base) < pages)
         {
             if pages > 1 || o.spa != mapping.spa.0 {
                 return Ok(MapOutcome::Retry);
@@ -209,8 +210,7 @@ impl Space {
         let tree = self.tree.lock();
         tree.overlays
             .iter()
-            .flatten()
-            .find(|o| o.gpn == gpn)
+            .rfind(|o| o.gpn == gpn)
             .map(|o| Mapping::overlay(Spa(o.spa), o.rights))
     }
 
@@ -219,7 +219,6 @@ impl Space {
         let tree = self.tree.lock();
         tree.overlays
             .iter()
-            .flatten()
             .any(|o| o.gpn.wrapping_sub(gpn) < pages)
     }
 
@@ -231,22 +230,18 @@ impl Space {
     pub(crate) fn place_overlay(&self, spa: u64, gpn: Option<u64>, rights: Rights) -> Result {
         let mut guard = self.tree.lock();
         let tree = &mut *guard;
-        for slot in &mut tree.overlays {
-            if let Some(o) = slot.take_if(|o| o.spa == spa) {
-                let range = GpaRange::from_len(Gpa(o.gpn << 12), 4096);
-                self.zap_locked(tree, range);
-                break;
+        if let Some(i) = tree.overlays.iter().position(|o| o.spa == spa) {
+            if let Ok(old) = tree.overlays.remove(i) {
+                self.zap_locked(tree, GpaRange::from_len(Gpa(old.gpn << 12), 4096));
             }
         }
         let Some(gpn) = gpn else {
             return Ok(());
         };
-        let slot = tree
-            .overlays
-            .iter_mut()
-            .find(|o| o.is_none())
-            .ok_or(ENOSPC)?;
-        *slot = Some(Overlay { gpn, spa, rights });
+        let overlay = Overlay { gpn, spa, rights };
+        tree.overlays
+            .push_within_capacity(overlay)
+            .map_err(|_| ENOSPC)?;
         self.zap_locked(tree, GpaRange::from_len(Gpa(gpn << 12), 4096));
         Ok(())
     }

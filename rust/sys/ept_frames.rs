@@ -7,6 +7,7 @@ use super::bindings;
 use super::pages::Pages;
 use ept::{Frames, NoFrame, Spa, Table};
 use kernel::alloc::AllocError;
+use kernel::prelude::*;
 
 /// Frames that one call of `Ept::map` can need.
 const CACHE: usize = 4;
@@ -32,21 +33,20 @@ impl Refill {
 /// The frames of one EPT.
 pub(crate) struct TableFrames {
     cache: [Option<Pages>; CACHE],
-    retired: [Option<Pages>; RETIRED],
-    nr_retired: usize,
+    /// Has capacity for [`RETIRED`]: it grows under a spinlock.
+    retired: KVec<Pages>,
     /// Tables in use.
     pub(crate) nr_tables: usize,
 }
 
 impl TableFrames {
     /// With a full cache.
-    pub(crate) fn new(refill: Refill) -> Self {
-        Self {
+    pub(crate) fn new(refill: Refill) -> Result<Self, AllocError> {
+        Ok(Self {
             cache: refill.0,
-            retired: [const { None }; RETIRED],
-            nr_retired: 0,
+            retired: KVec::with_capacity(RETIRED, GFP_KERNEL_ACCOUNT)?,
             nr_tables: 0,
-        }
+        })
     }
 
     /// Whether a map could run out of frames.
@@ -65,20 +65,17 @@ impl TableFrames {
 
     /// Whether frames wait for a flush.
     pub(crate) fn has_retired(&self) -> bool {
-        self.nr_retired != 0
+        !self.retired.is_empty()
     }
 
     /// Whether another [`ZAP_BUDGET`] could find no room.
     pub(crate) fn retired_full(&self) -> bool {
-        self.nr_retired + 3 * ZAP_BUDGET + 1 >= RETIRED
+        self.retired.len() + 3 * ZAP_BUDGET + 1 >= RETIRED
     }
 
     /// The flush is done: frees what waited for it.
     pub(crate) fn free_retired(&mut self) {
-        for slot in self.retired.iter_mut().take(self.nr_retired) {
-            *slot = None;
-        }
-        self.nr_retired = 0;
+        self.retired.clear();
     }
 }
 
@@ -103,11 +100,11 @@ impl Frames for TableFrames {
 
     fn free(&mut self, table: Spa) {
         self.nr_tables = self.nr_tables.saturating_sub(1);
-        if let Some(slot) = self.retired.get_mut(self.nr_retired) {
-            // SAFETY: The tree gives back each frame of `alloc` once.
-            *slot = Some(unsafe { Pages::from_phys(table.0, 0) });
-            self.nr_retired += 1;
+        // SAFETY: The tree gives back each frame of `alloc` once.
+        let page = unsafe { Pages::from_phys(table.0, 0) };
+        if let Err(full) = self.retired.push_within_capacity(page) {
+            // ZAP_BUDGET keeps it from happening; a leak is safe, an early free is not.
+            core::mem::forget(full);
         }
-        // Beyond the end it leaks, which is safe; ZAP_BUDGET keeps it from happening.
     }
 }

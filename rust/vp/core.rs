@@ -83,6 +83,10 @@ pub(crate) struct VpCore {
     pub(crate) tpr_threshold: u32,
     pub(crate) exception_bitmap: u32,
     pub(crate) guest: GuestState,
+    /// Synthetic MSRs of the VP's own.
+    pub(crate) synthetic: hv1::msr::VpState,
+    /// The VP assist page.
+    pub(crate) assist_page: Pages,
     pub(crate) lapic: Lapic<PageBox<ApicPage>>,
     /// TSC that the guest reads minus the host's.
     pub(crate) tsc_offset: u64,
@@ -136,6 +140,8 @@ impl VpCore {
                 dr_loaded: false,
                 xsave: Pages::new(pages.trailing_zeros())?,
             },
+            synthetic: hv1::msr::VpState::new(),
+            assist_page: Pages::new(0)?,
             lapic,
             tsc_offset,
             tsc_adjust: 0,

@@ -42,6 +42,8 @@ pub(crate) enum Leave {
     ReadMsr(u32),
     /// A synthetic MSR that is the partition's.
     WriteMsr(u32, u64),
+    /// The VP's assist page is to appear at this guest page, or nowhere.
+    AssistPage(Option<u64>),
     /// Level-triggered interrupt ended: tell the VMM's IOAPIC.
     Eoi(u8),
     /// Triple fault.

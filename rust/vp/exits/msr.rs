@@ -10,7 +10,9 @@ use crate::vmx::vmcs::CurrentVmcs;
 use crate::vp::core::{VpCore, RAX, RCX, RDX};
 use crate::vp::entry::Running;
 use cpumodel::msr::{check_read, check_write, LoadedMsr, MsrContext, MsrKind, VmcsMsr};
-use hv1::msr::{read_msr_hot, MsrError, VpEnv};
+use hv1::msr::{
+    read_msr_hot, read_vp_msr, write_vp_msr, MsrError, Origin, VpEffect, VpEnv, VpRead,
+};
 use hvdef::HV_X64_MSR_RANGE;
 use vapic::Effect;
 use vmxdef::field::*;
@@ -29,7 +31,7 @@ pub(super) fn read(r: &mut Running<'_>) -> bool {
         return match read_msr_hot(msr, &r.config.features, &env) {
             Some(Ok(value)) => give(r, value),
             Some(Err(MsrError::GeneralProtection | MsrError::NotMine)) => fault(r, vector::GP, 0),
-            None => leave(r, Leave::ReadMsr(msr)),
+            None => read_synthetic(r, msr),
         };
     }
     match get(r.core, &r.window.vmcs, r.config, msr) {
@@ -50,7 +52,7 @@ pub(super) fn write(r: &mut Running<'_>) -> bool {
     let msr = r.core.gprs[RCX] as u32;
     let value = r.core.gprs[RDX] << 32 | r.core.gprs[RAX] as u32 as u64;
     if HV_X64_MSR_RANGE.contains(&msr) {
-        return leave(r, Leave::WriteMsr(msr, value));
+        return write_synthetic(r, msr, value);
     }
     match set(r.core, &r.window.vmcs, r.config, msr, value) {
         Ok(effect) => {
@@ -68,6 +70,46 @@ pub(super) fn write(r: &mut Running<'_>) -> bool {
         }
         Err(GeneralProtection) => fault(r, vector::GP, 0),
     }
+}
+
+/// Synthetic MSRs of the VP's own; the rest is the partition's.
+fn read_synthetic(r: &mut Running<'_>, msr: u32) -> bool {
+    match read_vp_msr(msr, Origin::Guest, &r.config.features, &r.core.synthetic) {
+        None => leave(r, Leave::ReadMsr(msr)),
+        Some(Err(_)) => fault(r, vector::GP, 0),
+        Some(Ok(VpRead::Value(value))) => give(r, value),
+        Some(Ok(VpRead::Tpr)) => {
+            let tpr = r.core.lapic.tpr() as u64;
+            give(r, tpr)
+        }
+        Some(Ok(VpRead::Icr)) => {
+            let value = r.core.lapic.icr();
+            give(r, value)
+        }
+    }
+}
+
+/// As [`read_synthetic`].
+#[inline(always)]
+fn write_synthetic(r: &mut Running<'_>, msr: u32, value: u64) -> bool {
+    let (features, index) = (&r.config.features, r.core.lapic.apic_id());
+    let state = &mut r.core.synthetic;
+    let effect = match write_vp_msr(msr, value, Origin::Guest, features, index, state) {
+        None => return leave(r, Leave::WriteMsr(msr, value)),
+        Some(Err(_)) => return fault(r, vector::GP, 0),
+        Some(Ok(VpEffect::Overlay { gpn, .. })) => return leave(r, Leave::AssistPage(gpn)),
+        Some(Ok(VpEffect::Eoi)) => match r.core.lapic.eoi() {
+            Some(eoi) => Effect::Eoi(eoi),
+            None => Effect::None,
+        },
+        Some(Ok(VpEffect::Icr(value))) => r.core.lapic.write_icr(value),
+        Some(Ok(VpEffect::Tpr(tpr))) => {
+            r.core.lapic.set_tpr(tpr);
+            Effect::InterruptPending
+        }
+    };
+    skip(r);
+    ipi::apply(r, effect)
 }
 
 /// What remains to be done after a write.

@@ -101,7 +101,7 @@ mod tests {
     fn features() {
         assert_eq!(
             cpuid(0x4000_0003, &all(), 0),
-            Some([0xa63, 0, 0, (1 << 8) | (1 << 18)])
+            Some([0xa73, 0, 0, (1 << 8) | (1 << 18)])
         );
         let least =
             PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());

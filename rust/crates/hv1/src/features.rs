@@ -73,6 +73,7 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::HV1)
     .union(Synthetic::ACCESS_VP_RUN_TIME_REG)
     .union(Synthetic::ACCESS_PARTITION_REFERENCE_COUNTER)
+    .union(Synthetic::ACCESS_INTR_CTRL_REGS)
     .union(Synthetic::ACCESS_HYPERCALL_REGS)
     .union(Synthetic::ACCESS_VP_INDEX)
     .union(Synthetic::ACCESS_PARTITION_REFERENCE_TSC)

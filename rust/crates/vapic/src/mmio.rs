@@ -133,6 +133,29 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
         Effect::DestinationChanged
     }
 
+    /// The ICR in xAPIC format, destination in bits 63:56, in whatever mode (TLFS, HV_X64_MSR_ICR).
+    pub fn icr(&self) -> u64 {
+        let low = u64::from(self.page.get(regs::ICR_LOW));
+        if self.is_x2apic() {
+            u64::from(self.page.get(regs::ICR_LOW + 4)) << 56 | low
+        } else {
+            u64::from(self.page.get(regs::ICR_HIGH)) << 32 | low
+        }
+    }
+
+    /// Writes the ICR, in the format of [`Self::icr`]; reserved bits do nothing.
+    pub fn write_icr(&mut self, value: u64) -> Effect {
+        let low = value as u32 & !(1 << 12);
+        let destination = (value >> 56) as u32;
+        self.page.set(regs::ICR_LOW, low);
+        if self.is_x2apic() {
+            self.page.set(regs::ICR_LOW + 4, destination);
+        } else {
+            self.page.set(regs::ICR_HIGH, destination << 24);
+        }
+        self.send(Icr::new(value & !(1 << 12), false))
+    }
+
     /// Sends the message of a write of the ICR. A fixed self IPI is in the IRR at the return.
     #[inline]
     pub(crate) fn send(&mut self, icr: Icr) -> Effect {

@@ -167,8 +167,11 @@ fn privileges() {
             if let Some(hot) = read_msr_hot(msr, &f, &Env) {
                 assert_eq!(hot, full);
             }
+            // The VP's own registers are read elsewhere; EOI cannot be read.
+            let own = read_vp_msr(msr, Origin::Guest, &f, &VpState::new());
+            let readable = own.map_or(full.is_ok(), |r| r.is_ok());
             let granted = row(msr).is_some_and(|r| f.privileges.contains(r.privilege));
-            assert_eq!(full.is_ok(), granted, "{msr:x}");
+            assert_eq!(readable, granted && msr != HV_X64_MSR_EOI, "{msr:x}");
         }
     }
 }
