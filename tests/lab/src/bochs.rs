@@ -86,6 +86,15 @@ impl Tail {
     }
 }
 
+/// Makes the directory of a run, empty.
+pub fn prepare(dir: &Path) -> Result<()> {
+    if dir.exists() {
+        fs::remove_dir_all(dir)?;
+    }
+    fs::create_dir_all(dir)?;
+    Ok(())
+}
+
 /// Boots the machine with the job, and returns when the job has ended or `timeout` (host time) is over.
 pub fn run(
     dir: &Path,
@@ -95,10 +104,6 @@ pub fn run(
     show_console: bool,
     listener: Listener,
 ) -> Result<Outcome> {
-    if dir.exists() {
-        fs::remove_dir_all(dir)?;
-    }
-    fs::create_dir_all(dir)?;
     let dir = fs::canonicalize(dir)?;
     let disk = image::build(&dir, machine, job)?;
     fs::write(dir.join("bochsrc"), machine.bochsrc(&dir, disk))?;

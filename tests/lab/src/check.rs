@@ -83,7 +83,7 @@ pub fn run() -> Result<Vec<Row>> {
         let scripts: Vec<&String> = sources.iter().filter(|path| is_shell(path)).collect();
         command(
             Command::new("shellcheck")
-                .args(["-x", "-P", "."])
+                .args(["-x", "-P", "SCRIPTDIR"])
                 .args(scripts),
         )
     })?;

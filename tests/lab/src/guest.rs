@@ -1,7 +1,7 @@
 //! What guests of hvrs are made of: the micro-guests, and Debian's stock kernel with an initramfs.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
 
@@ -28,17 +28,22 @@ pub fn micro_guests() -> Result<Vec<(PathBuf, String)>> {
     Ok(found)
 }
 
-/// The stock kernel and its initramfs as a guest, for `/data`.
-pub fn linux() -> Result<Vec<(PathBuf, String)>> {
+/// The stock kernel and an initramfs for the tests in it, for `/data`.
+pub fn linux(dir: &Path) -> Result<Vec<(PathBuf, String)>> {
     let release = image::kernel_release()?;
+    let initrd = dir.join("guest-initrd");
+    let modules = ["virtio_mmio", "virtio_blk", "ext4"].map(String::from);
+    let files = [(
+        PathBuf::from("/usr/bin/stress-ng"),
+        "usr/bin/stress-ng".to_string(),
+    )];
+    let init = fs::read_to_string("tests/lab/jobs/guest-init.sh")?;
+    image::initramfs(&initrd, &init, &modules, &files)?;
     Ok(vec![
         (
             PathBuf::from(format!("/boot/vmlinuz-{release}")),
             "vmlinuz".to_string(),
         ),
-        (
-            PathBuf::from("build/lab/guest-initrd"),
-            "guest-initrd".to_string(),
-        ),
+        (initrd, "guest-initrd".to_string()),
     ])
 }

@@ -53,48 +53,36 @@ pub fn run(command: &mut Command) -> Result<Vec<u8>> {
 /// Writes everything the machine needs into `dir`. Returns the size of the second disk, if there is one.
 pub fn build(dir: &Path, machine: &Machine, job: &Job) -> Result<Option<u64>> {
     let release = kernel_release()?;
-    let tree = dir.join("initramfs");
-    for name in [
-        "bin", "dev", "proc", "sys", "tmp", "root", "etc", "job", "data", "modules",
-    ] {
-        fs::create_dir_all(tree.join(name))?;
-    }
-    fs::copy("/bin/busybox", tree.join("bin/busybox"))?;
-    symlink("busybox", tree.join("bin/sh"))?;
-    write_executable(&tree.join("init"), include_str!("init.sh"))?;
-    fs::write(tree.join("job.sh"), &job.script)?;
-    fs::write(
-        tree.join("etc/passwd"),
-        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
-    )?;
-    fs::write(
-        tree.join("etc/group"),
-        "root:x:0:\nmshv:x:900:\nnogroup:x:65534:\n",
-    )?;
-    if job.dmesg {
-        fs::write(tree.join("dmesg.wanted"), "")?;
-    }
-
-    let mut wanted = job.modules.clone();
+    let mut modules = job.modules.clone();
     if !job.data.is_empty() {
-        wanted.extend(["ata_piix", "sd_mod", "squashfs"].map(String::from));
-        fs::write(tree.join("disk.wanted"), "")?;
+        modules.extend(["ata_piix", "sd_mod", "squashfs"].map(String::from));
     }
-    let mut list = String::new();
-    for (path, options) in modules(&release, &wanted, machine.kvm)? {
-        let name = path
-            .file_name()
-            .context("module path")?
-            .to_string_lossy()
-            .replace(".xz", "");
-        unpack_module(&path, &tree.join("modules").join(&name))?;
-        list += &format!("/modules/{name}{options}\n");
+    if machine.kvm {
+        modules.push("kvm_intel".to_string());
     }
-    fs::write(tree.join("modules.list"), list)?;
-    for (path, name) in &job.files {
-        place(path, &tree.join("job").join(name), &tree)?;
+    let mut files: Vec<(PathBuf, String)> = job
+        .files
+        .iter()
+        .map(|(path, name)| (path.clone(), format!("job/{name}")))
+        .collect();
+    let note = |name: &str, content: &str| -> Result<(PathBuf, String)> {
+        let path = dir.join(name);
+        fs::write(&path, content)?;
+        Ok((path, name.to_string()))
+    };
+    files.push(note("job.sh", &job.script)?);
+    if !job.data.is_empty() {
+        files.push(note("disk.wanted", "")?);
     }
-    archive(&tree, &dir.join("initrd"))?;
+    if job.dmesg {
+        files.push(note("dmesg.wanted", "")?);
+    }
+    initramfs(
+        &dir.join("initrd"),
+        include_str!("init.sh"),
+        &modules,
+        &files,
+    )?;
 
     let iso = dir.join("iso");
     fs::create_dir_all(iso.join("isolinux"))?;
@@ -128,7 +116,6 @@ pub fn build(dir: &Path, machine: &Machine, job: &Job) -> Result<Option<u64>> {
         ])
         .arg(&iso))?;
     fs::remove_dir_all(&iso)?;
-    fs::remove_dir_all(&tree)?;
 
     if job.data.is_empty() {
         return Ok(None);
@@ -138,6 +125,50 @@ pub fn build(dir: &Path, machine: &Machine, job: &Job) -> Result<Option<u64>> {
         place(path, &data.join(name), &data)?;
     }
     disk(&data, &dir.join("data.img")).map(Some)
+}
+
+/// Makes an initramfs of busybox, this first process, the modules with what they depend on, and files (path, name there).
+pub fn initramfs(
+    target: &Path,
+    init: &str,
+    wanted: &[String],
+    files: &[(PathBuf, String)],
+) -> Result<()> {
+    let release = kernel_release()?;
+    let tree = target.with_extension("tree");
+    for name in [
+        "bin", "dev", "proc", "sys", "tmp", "root", "etc", "job", "data", "modules",
+    ] {
+        fs::create_dir_all(tree.join(name))?;
+    }
+    fs::copy("/bin/busybox", tree.join("bin/busybox"))?;
+    symlink("busybox", tree.join("bin/sh"))?;
+    write_executable(&tree.join("init"), init)?;
+    fs::write(
+        tree.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534::/:/bin/false\n",
+    )?;
+    fs::write(
+        tree.join("etc/group"),
+        "root:x:0:\nmshv:x:900:\nnogroup:x:65534:\n",
+    )?;
+    let mut list = String::new();
+    for (path, options) in modules(&release, wanted)? {
+        let name = path
+            .file_name()
+            .context("module path")?
+            .to_string_lossy()
+            .replace(".xz", "");
+        unpack_module(&path, &tree.join("modules").join(&name))?;
+        list += &format!("/modules/{name}{options}\n");
+    }
+    fs::write(tree.join("modules.list"), list)?;
+    for (path, name) in files {
+        place(path, &tree.join(name), &tree)?;
+    }
+    archive(&tree, target)?;
+    fs::remove_dir_all(&tree)?;
+    Ok(())
 }
 
 /// The second disk: a squashfs, padded to whole cylinders. Not compressed: reading is cheaper than unpacking there.
@@ -201,15 +232,11 @@ fn libraries(program: &Path, root: &Path) -> Result<()> {
 }
 
 /// The modules to load, in order, with their parameters.
-fn modules(release: &str, wanted: &[String], kvm: bool) -> Result<Vec<(PathBuf, &'static str)>> {
+fn modules(release: &str, wanted: &[String]) -> Result<Vec<(PathBuf, &'static str)>> {
     let base = PathBuf::from(format!("/lib/modules/{release}"));
     let table = fs::read_to_string(base.join("modules.dep"))?;
     let mut order: Vec<(PathBuf, &'static str)> = Vec::new();
-    let mut names: Vec<&str> = wanted.iter().map(String::as_str).collect();
-    if kvm {
-        names.push("kvm_intel");
-    }
-    for name in names {
+    for name in wanted {
         let file = format!("/{}.ko", name.replace('_', "-"));
         let line = table
             .lines()
@@ -257,14 +284,10 @@ fn unpack_module(path: &Path, target: &Path) -> Result<()> {
 
 /// The initramfs as a cpio archive, not compressed.
 fn archive(tree: &Path, target: &Path) -> Result<()> {
-    run(Command::new("sh")
-        .args([
-            "-c",
-            r#"cd "$1" && find . | cpio -o -H newc -R 0:0 --quiet > "$2""#,
-            "sh",
-        ])
-        .arg(tree)
-        .arg(target))?;
+    let archive = run(Command::new("sh")
+        .args(["-c", "find . | cpio -o -H newc -R 0:0 --quiet"])
+        .current_dir(tree))?;
+    fs::write(target, archive)?;
     Ok(())
 }
 

@@ -28,7 +28,7 @@ status=$?
 cd /
 dmesg > /tmp/dmesg
 # What the kernel says when something in it went wrong, whatever the job made of it.
-grep -E 'WARNING: |BUG: |Oops|general protection|UBSAN|INFO: (task|rcu)|lockup' /tmp/dmesg | sed "s/^/$(printf '\001')lab-kernel /"
+grep -E 'WARNING: |BUG: |Oops|general protection|UBSAN|INFO: (task|rcu)|soft lockup|hard LOCKUP' /tmp/dmesg | sed "s/^/$(printf '\001')lab-kernel /"
 if [ "$status" -ne 0 ] || [ -e /dmesg.wanted ]; then
 	sed "s/^/$(printf '\001')lab-dmesg /" /tmp/dmesg
 fi

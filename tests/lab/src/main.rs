@@ -116,6 +116,7 @@ fn run(args: &Run) -> Result<ExitCode> {
         script,
         dmesg: args.dmesg,
     };
+    bochs::prepare(&args.dir)?;
     let timeout = Duration::from_secs(args.timeout);
     let outcome = bochs::run(
         &args.dir,

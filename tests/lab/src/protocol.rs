@@ -78,8 +78,8 @@ impl Reader {
         } else if let Some(rest) = line.strip_prefix("end ") {
             let words: Vec<&str> = rest.split_whitespace().collect();
             match words[..] {
-                [_, status, wanted] if status == wanted => self.close(None),
-                [_, status, wanted] => {
+                [_, .., status, wanted] if status == wanted => self.close(None),
+                [_, .., status, wanted] => {
                     self.close(Some(&format!("exit status {status} instead of {wanted}")))
                 }
                 _ => self.close(Some(&format!("strange line: {line}"))),

@@ -53,6 +53,34 @@ const BASE: Boot = Boot {
 /// All boots. Two run at a time where there are two CPUs, so the long ones come first.
 pub const BOOTS: &[Boot] = &[
     Boot {
+        name: "load-kvm",
+        cpus: 2,
+        kvm: true,
+        job: "linux.sh",
+        argument: "load:2",
+        needs: &[Need::LinuxGuest],
+        timeout: 900,
+        ..BASE
+    },
+    Boot {
+        name: "linux",
+        job: "linux.sh",
+        argument: "boot:1 boot:2 disk:1",
+        needs: &[Need::LinuxGuest],
+        timeout: 900,
+        ..BASE
+    },
+    Boot {
+        name: "linux-kvm",
+        cpus: 2,
+        kvm: true,
+        job: "linux.sh",
+        argument: "boot:4 disk:2",
+        needs: &[Need::LinuxGuest],
+        timeout: 900,
+        ..BASE
+    },
+    Boot {
         name: "guests",
         job: "guests.sh",
         needs: &[Need::MicroGuests],

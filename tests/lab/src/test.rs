@@ -98,13 +98,14 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
         ),
         ..Job::default()
     };
+    let dir = PathBuf::from(format!("build/lab/run-{}", boot.name));
+    bochs::prepare(&dir)?;
     for need in boot.needs {
         match need {
             Need::MicroGuests => job.files.extend(guest::micro_guests()?),
-            Need::LinuxGuest => job.data.extend(guest::linux()?),
+            Need::LinuxGuest => job.data.extend(guest::linux(&dir)?),
         }
     }
-    let dir = PathBuf::from(format!("build/lab/run-{}", boot.name));
     let mut reader = Reader::new(boot.name);
     let timeout = Duration::from_secs(boot.timeout);
     let outcome = bochs::run(&dir, &machine, &job, timeout, false, &mut |line| {

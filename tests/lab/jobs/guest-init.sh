@@ -1,0 +1,146 @@
+#!/bin/sh
+# First process of a Linux guest in the tests. The kernel command line says what to do (lab.test=) and what to expect
+# (lab.cpus=, lab.memory= in MiB). What it prints is described in tests/lab/src/protocol.rs.
+/bin/busybox --install -s /bin
+export PATH=/bin:/usr/bin:/sbin:/usr/sbin HOME=/root
+mount -t proc proc /proc
+mount -t sysfs sys /sys
+mount -t devtmpfs dev /dev
+mkdir -p /dev/shm
+mount -t tmpfs shm /dev/shm
+mount -t tmpfs tmp /tmp
+exec > /dev/console 2>&1 < /dev/console
+# The kernel's own lines must not break the protocol's.
+dmesg -n 1
+
+parameter() { sed -n "s/.*\\<lab\\.$1=\\([^ ]*\\).*/\\1/p" /proc/cmdline; }
+test=$(parameter test) cpus=$(parameter cpus) memory=$(parameter memory)
+passed=0 failed=0
+
+# check NAME IDS COMMAND...: one test, which passes if the command succeeds.
+check() {
+	name=$1 ids=$2
+	shift 2
+	if output=$("$@" 2>&1); then
+		passed=$((passed + 1))
+		echo "ok $name [$ids]"
+	else
+		status=$?
+		failed=$((failed + 1))
+		echo "not ok $name [$ids]: status $status: $(echo "$output" | tail -n 5 | tr '\n' ' ')"
+	fi
+}
+
+cpu_count() { [ "$(nproc)" -eq "$cpus" ]; }
+memory_size() {
+	kilobytes=$(sed -n 's/^MemTotal: *\([0-9]*\) kB/\1/p' /proc/meminfo)
+	echo "$kilobytes kB of $memory MiB"
+	# The kernel keeps some for itself.
+	[ "$kilobytes" -le $((memory * 1024)) ] && [ "$kilobytes" -ge $((memory * 1024 * 7 / 10)) ]
+}
+hypervisor_found() { dmesg | grep 'Hypervisor detected: Microsoft Hyper-V'; }
+clocksource() {
+	cat /sys/devices/system/clocksource/clocksource0/current_clocksource
+	[ "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" = hyperv_clocksource_tsc_page ]
+}
+# What every VP computes must be the same.
+every_cpu_computes() {
+	for cpu in $(seq 0 $((cpus - 1))); do
+		taskset -c "$cpu" sh -c 'seq 1 2000 | sha256sum' || echo "CPU $cpu: failed"
+	done > /tmp/sums
+	sort -u /tmp/sums
+	[ "$(wc -l < /tmp/sums)" -eq "$cpus" ] && [ "$(sort -u /tmp/sums | wc -l)" -eq 1 ]
+}
+uptime_ms() { sed 's/\([0-9]*\)\.\([0-9]*\) .*/\1\20/' /proc/uptime; }
+# A second of sleep is a second of the clock. Upwards there is room: the emulated host is slow.
+sleep_a_second() {
+	before=$(uptime_ms)
+	sleep 1
+	after=$(uptime_ms)
+	echo "$((after - before)) ms"
+	[ $((after - before)) -ge 990 ] && [ $((after - before)) -le 3000 ]
+}
+# Every CPU's timer interrupt comes.
+timers_tick() {
+	grep '^ *LOC:' /proc/interrupts > /tmp/before
+	sleep 1
+	grep '^ *LOC:' /proc/interrupts > /tmp/after
+	cat /tmp/before /tmp/after
+	for column in $(seq 2 $((cpus + 1))); do
+		a=$(awk "{ print \$$column }" /tmp/before) b=$(awk "{ print \$$column }" /tmp/after)
+		taskset -c $((column - 2)) true && [ "$b" -gt 0 ] && [ "$b" -ge "$a" ] || return 1
+	done
+}
+disk_keeps_data() {
+	dd if=/dev/urandom of=/tmp/pattern bs=64k count=32 2> /dev/null
+	dd if=/tmp/pattern of=/dev/vda bs=64k seek=1 conv=fsync 2> /dev/null || return
+	echo 3 > /proc/sys/vm/drop_caches
+	dd if=/dev/vda of=/tmp/back bs=64k skip=1 count=32 2> /dev/null || return
+	cmp /tmp/pattern /tmp/back
+}
+filesystem() {
+	mke2fs /dev/vda > /dev/null && mkdir -p /mnt && mount -t ext4 /dev/vda /mnt || return
+	cp /bin/busybox /mnt/ && sync && umount /mnt && mount -t ext4 /dev/vda /mnt || return
+	cmp /bin/busybox /mnt/busybox && umount /mnt
+}
+kernel_content() {
+	! dmesg | grep -E 'WARNING: |BUG: |Oops|general protection|UBSAN|INFO: (task|rcu)|soft lockup|hard LOCKUP|unchecked MSR|Unstable clock|clocksource: .*unstable'
+}
+
+while read -r module options; do
+	# shellcheck disable=SC2086
+	insmod "$module" $options || echo "cannot load $module"
+done < /modules.list
+
+finish() {
+	check "the guest's kernel has no complaint" - kernel_content
+	echo "done $passed $failed"
+	sync
+}
+
+case $test in
+boot)
+	check "userspace" - true
+	check "CPU count" - cpu_count
+	check "memory size" - memory_size
+	check "Linux finds Microsoft Hyper-V" "C-R1 C-R2 C-00B C-01" hypervisor_found
+	check "clocksource is the reference TSC page" "M-21" clocksource
+	check "every VP computes the same" - every_cpu_computes
+	check "sleep" - sleep_a_second
+	check "timers tick on every VP" - timers_tick
+	finish
+	poweroff -f
+	;;
+disk)
+	# Comes twice: the first time it ends with a reboot, and what it wrote must be there the second time.
+	if [ "$(dd if=/dev/vda bs=16 count=1 2> /dev/null | tr -d '\0')" = second ]; then
+		check "reboot" - true
+		check "the disk kept its data" - test "$(dd if=/dev/vda bs=64k skip=1 count=32 2> /dev/null | sha256sum | cut -c1-32)" = \
+			"$(dd if=/dev/vda bs=512 skip=1 count=1 2> /dev/null | head -c 32)"
+		check "a file system on the disk" - filesystem
+		passed=$((passed + 1))
+		finish
+		poweroff -f
+	else
+		check "disk write, read back, compare" - disk_keeps_data
+		{
+			printf second | dd bs=512 conv=sync
+			sha256sum /tmp/pattern | cut -c1-32 | dd bs=512 conv=sync
+		} 2> /dev/null | dd of=/dev/vda bs=512 conv=fsync,notrunc 2> /dev/null
+		[ "$failed" -eq 0 ] || { echo "done $passed $failed"; poweroff -f; }
+		reboot -f
+	fi
+	;;
+load)
+	# stress-ng checks its own results. At the lab's 200 MHz, 50 seconds are 10^10 ticks.
+	check "stress-ng --verify: cpu, vm, matrix, futex" - \
+		stress-ng --verify --timeout 50s --cpu 1 --vm 1 --vm-bytes 32M --matrix 1 --futex 1
+	finish
+	poweroff -f
+	;;
+*)
+	echo "not ok lab.test= on the kernel command line [-]: \"$test\" is unknown"
+	echo "done 0 1"
+	poweroff -f
+	;;
+esac
