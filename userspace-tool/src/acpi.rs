@@ -225,7 +225,7 @@ mod tests {
         }
         assert_eq!(fadt.len(), FADT_LEN);
         assert_eq!(
-            u32::from_le_bytes(fadt[112..116].try_into().unwrap()) >> 20 & 1,
+            (u32::from_le_bytes(fadt[112..116].try_into().unwrap()) >> 20) & 1,
             1,
             "hardware-reduced"
         );

@@ -86,6 +86,11 @@ impl BootSource {
         })
     }
 
+    /// The kernel's file.
+    pub fn kernel(&self) -> &Path {
+        &self.kernel
+    }
+
     /// Loads everything for a guest with `memory_size` bytes of RAM.
     pub fn load(&self, memory: &GuestMemoryMmap, memory_size: u64) -> Result<Entry> {
         let mut file = File::open(&self.kernel)

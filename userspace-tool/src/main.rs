@@ -6,7 +6,11 @@
 mod acpi;
 mod commands;
 mod console;
+mod control;
 mod devices;
+mod foreground;
+mod host;
+mod hvrs_dev;
 mod layout;
 mod loader;
 mod memory;
@@ -14,6 +18,7 @@ mod mmio_emulate;
 mod monitor;
 mod outcome;
 mod registers;
+mod registry;
 mod vcpu;
 mod vm;
 
@@ -32,11 +37,29 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Start(commands::start::Start),
+    List(commands::list::List),
+    Console(commands::console::Connect),
+    Stop(commands::stop::Stop),
+    Status(commands::status::Status),
+    Check(commands::check::Check),
+    Info(commands::info::Info),
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Start(start) => start.run(),
+    let command = Cli::parse().command;
+    if !matches!(command, Command::Start(_) | Command::Console(_)) {
+        // As with other tools that print: `hvrsctl list | head -1` ends quietly.
+        // SAFETY: the default disposition runs no code of ours.
+        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+    }
+    let result = match command {
+        Command::Start(verb) => verb.run(),
+        Command::List(verb) => verb.run(),
+        Command::Console(verb) => verb.run(),
+        Command::Stop(verb) => verb.run(),
+        Command::Status(verb) => verb.run(),
+        Command::Check(verb) => verb.run(),
+        Command::Info(verb) => verb.run(),
     };
     result.unwrap_or_else(|error| {
         eprintln!("hvrsctl: {error:#}");

@@ -298,7 +298,7 @@ fn high_byte(register: Register) -> Option<usize> {
 
 fn register_value(cpu: &CpuState, register: Register) -> u64 {
     if let Some(index) = high_byte(register) {
-        return cpu.gpr[index] >> 8 & 0xff;
+        return (cpu.gpr[index] >> 8) & 0xff;
     }
     let value = cpu.gpr[register.full_register().number() & 15];
     match register.size() {
@@ -311,7 +311,7 @@ fn register_value(cpu: &CpuState, register: Register) -> u64 {
 
 fn set_register(cpu: &mut CpuState, register: Register, value: u64) {
     if let Some(index) = high_byte(register) {
-        cpu.gpr[index] = cpu.gpr[index] & !0xff00 | (value & 0xff) << 8;
+        cpu.gpr[index] = cpu.gpr[index] & !0xff00 | ((value & 0xff) << 8);
         return;
     }
     let target = &mut cpu.gpr[register.full_register().number() & 15];
@@ -352,7 +352,7 @@ fn alu(kind: Mnemonic, left: u64, right: u64, size: usize, rflags: &mut u64) -> 
         _ => ((left & right).into(), false),
     };
     let result = wide as u64 & mask;
-    let carry = wide >> bits & 1 != 0;
+    let carry = (wide >> bits) & 1 != 0;
     let arithmetic = matches!(
         kind,
         Mnemonic::Add | Mnemonic::Adc | Mnemonic::Sub | Mnemonic::Sbb | Mnemonic::Cmp

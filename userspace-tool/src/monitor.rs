@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The main thread's work while a VM runs: console input, disk requests, signals, the end of the run.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::os::fd::{AsRawFd, RawFd};
 use std::os::unix::net::UnixStream;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use anyhow::Result;
@@ -11,35 +13,97 @@ use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, Subscrib
 use vmm_sys_util::epoll::EventSet;
 
 use crate::console::{Console, LEAVE};
+use crate::control::{Clients, Control};
 use crate::devices::virtio_mmio::VirtioMmio;
 use crate::outcome::Outcome;
+use crate::registry::Registration;
 use crate::vcpu::Machine;
 
-type Subscriber = Box<dyn MutEventSubscriber>;
+type Subscriber<'a> = Box<dyn MutEventSubscriber + 'a>;
 
-/// Serves `machine` until its run ends, and says how it ended. `signals` becomes readable when hvrsctl is told to end.
-pub fn serve(
-    machine: &Arc<Machine>,
-    console: &Arc<Console>,
-    signals: &UnixStream,
-) -> Result<Outcome> {
-    let mut manager = EventManager::<Subscriber>::new()?;
-    manager.add_subscriber(Box::new(End {
-        machine: machine.clone(),
-        signals: signals.as_raw_fd(),
-    }));
-    manager.add_subscriber(Box::new(ConsoleInput::new(
-        machine.clone(),
-        console.clone(),
-    )));
-    for disk in &machine.bus.virtio {
-        manager.add_subscriber(Box::new(Kick(disk.clone())));
-    }
-    loop {
-        if let Some(outcome) = machine.exit.outcome() {
-            return Ok(outcome);
+/// What stays the same while a VM runs and reboots.
+pub struct Monitor<'a> {
+    /// The host's end of the console.
+    pub console: Arc<Console>,
+    /// The VM's entry in the registry, with its control socket.
+    pub registration: &'a Registration,
+    /// Becomes readable when hvrsctl is told to end.
+    pub signals: UnixStream,
+    /// Who is connected to the control socket.
+    pub clients: Clients,
+    /// What Ctrl-] does: lets the terminal go, or, when that is not possible, ends the VM (false).
+    pub leave: Box<dyn Fn() -> bool + 'a>,
+}
+
+impl Monitor<'_> {
+    /// Serves `machine` until its run ends, and says how it ended.
+    pub fn serve(&mut self, machine: &Arc<Machine>) -> Result<Outcome> {
+        let feed = ConsoleFeed::new(machine.clone());
+        let mut manager = EventManager::<Subscriber>::new()?;
+        let signals = self.signals.as_raw_fd();
+        manager.add_subscriber(Box::new(End {
+            machine: machine.clone(),
+            signals,
+        }));
+        manager.add_subscriber(Box::new(ConsoleInput {
+            console: self.console.clone(),
+            feed: feed.clone(),
+            listening: false,
+            leave: &self.leave,
+        }));
+        manager.add_subscriber(Box::new(Control {
+            registration: self.registration,
+            clients: &mut self.clients,
+            console: self.console.clone(),
+            machine: machine.clone(),
+            feed,
+        }));
+        for disk in &machine.bus.virtio {
+            manager.add_subscriber(Box::new(Kick(disk.clone())));
         }
-        manager.run()?;
+        loop {
+            if let Some(outcome) = machine.exit.outcome() {
+                return Ok(outcome);
+            }
+            manager.run()?;
+        }
+    }
+}
+
+/// Input on its way to COM1, from the console and from clients of the control socket.
+#[derive(Clone)]
+pub struct ConsoleFeed {
+    machine: Arc<Machine>,
+    pending: Rc<RefCell<VecDeque<u8>>>,
+}
+
+/// Input that waits at most; what a client sends beyond that is lost, as on a wire.
+const PENDING_MAX: usize = 1 << 20;
+
+impl ConsoleFeed {
+    fn new(machine: Arc<Machine>) -> Self {
+        Self {
+            machine,
+            pending: Rc::default(),
+        }
+    }
+
+    /// Adds input and passes on what the guest takes.
+    pub fn push(&self, input: &[u8]) {
+        let mut pending = self.pending.borrow_mut();
+        let room = PENDING_MAX.saturating_sub(pending.len());
+        pending.extend(&input[..input.len().min(room)]);
+        while !pending.is_empty() {
+            let taken = self.machine.bus.serial.enqueue(pending.as_slices().0);
+            pending.drain(..taken);
+            if taken == 0 {
+                return;
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.pending.borrow().is_empty()
     }
 }
 
@@ -76,24 +140,15 @@ impl MutEventSubscriber for Kick {
     }
 }
 
-/// From the console to COM1. Input is read only when all that was read before has been taken.
-struct ConsoleInput {
-    machine: Arc<Machine>,
+/// The console's input. It is read only when all that was read before has been taken.
+struct ConsoleInput<'a> {
     console: Arc<Console>,
-    pending: VecDeque<u8>,
+    feed: ConsoleFeed,
     listening: bool,
+    leave: &'a (dyn Fn() -> bool + 'a),
 }
 
-impl ConsoleInput {
-    fn new(machine: Arc<Machine>, console: Arc<Console>) -> Self {
-        Self {
-            machine,
-            console,
-            pending: VecDeque::new(),
-            listening: false,
-        }
-    }
-
+impl ConsoleInput<'_> {
     fn listen(&mut self, ops: &mut EventOps, on: bool) {
         let Some(input) = self.console.input() else {
             return;
@@ -113,53 +168,53 @@ impl ConsoleInput {
     fn read_all(&mut self) {
         let mut buffer = [0; 4096];
         while let Ok(n @ 1..) = self.console.read(&mut buffer) {
-            self.pending.extend(&buffer[..n]);
+            self.feed.push(&buffer[..n]);
         }
-        self.push();
     }
 
-    fn push(&mut self) {
-        while !self.pending.is_empty() {
-            let (head, _) = self.pending.as_slices();
-            let taken = self.machine.bus.serial.enqueue(head);
-            self.pending.drain(..taken);
-            if taken == 0 {
-                return;
+    /// Takes what was typed; false when nothing more will come.
+    fn receive(&mut self) -> bool {
+        let mut buffer = [0; 256];
+        // The end of the input, or a pseudo-terminal that nobody has open: the guest runs on without.
+        let Ok(n @ 1..) = self.console.read(&mut buffer) else {
+            return false;
+        };
+        let input = &buffer[..n];
+        if self.console.is_raw_terminal() {
+            if let Some(end) = input.iter().position(|byte| *byte == LEAVE) {
+                self.feed.push(&input[..end]);
+                if !(self.leave)() {
+                    self.feed.machine.exit.set(Outcome::Stopped);
+                }
+                return false;
             }
         }
+        self.feed.push(input);
+        true
     }
 }
 
-impl MutEventSubscriber for ConsoleInput {
+impl MutEventSubscriber for ConsoleInput<'_> {
     fn init(&mut self, ops: &mut EventOps) {
-        add(ops, self.machine.bus.serial.room().as_raw_fd());
+        add(ops, self.feed.machine.bus.serial.room().as_raw_fd());
         self.listen(ops, true);
     }
 
     fn process(&mut self, events: Events, ops: &mut EventOps) {
-        if events.fd() == self.machine.bus.serial.room().as_raw_fd() {
-            let _ = self.machine.bus.serial.room().read();
-            self.push();
+        let more = if events.fd() == self.feed.machine.bus.serial.room().as_raw_fd() {
+            let _ = self.feed.machine.bus.serial.room().read();
+            self.feed.push(&[]);
+            true
         } else {
-            let mut buffer = [0; 256];
-            match self.console.read(&mut buffer) {
-                Ok(n @ 1..) => {
-                    let mut input = &buffer[..n];
-                    if self.console.is_raw_terminal() {
-                        if let Some(end) = input.iter().position(|byte| *byte == LEAVE) {
-                            input = &input[..end];
-                            self.machine.exit.set(Outcome::Stopped);
-                        }
-                    }
-                    self.pending.extend(input);
-                    self.push();
-                }
-                // The end of the input, or a pseudo-terminal that nobody has open: the guest runs on without.
-                _ => return self.listen(ops, false),
-            }
+            self.receive()
+        };
+        if more {
+            let idle = self.feed.is_empty();
+            self.listen(ops, idle);
+        } else {
+            self.listen(ops, false);
+            self.console.close_input();
         }
-        let idle = self.pending.is_empty();
-        self.listen(ops, idle);
     }
 }
 

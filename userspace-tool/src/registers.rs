@@ -187,7 +187,7 @@ const EFER_LMA: u64 = 1 << 10;
 const RFLAGS_RESERVED: u64 = 1 << 1;
 
 /// MTRRs on, write-back by default: the guest's RAM and devices need no more.
-const MTRR_ENABLED_WRITE_BACK: u64 = 1 << 11 | 6;
+const MTRR_ENABLED_WRITE_BACK: u64 = (1 << 11) | 6;
 
 /// The boot GDT, to be written to [`layout::GDT`].
 pub fn boot_gdt(entry: Entry) -> [u64; 4] {
@@ -299,7 +299,7 @@ mod tests {
     fn gdt_agrees_with_the_selectors() {
         for entry in [Entry::Linux64(0), Entry::Pvh(0)] {
             let gdt = boot_gdt(entry);
-            let rights = |selector: u16| (gdt[usize::from(selector / 8)] >> 40 & 0xf0ff) as u16;
+            let rights = |selector: u16| ((gdt[usize::from(selector / 8)] >> 40) & 0xf0ff) as u16;
             let code = if entry == Entry::Pvh(0) {
                 CODE_32
             } else {

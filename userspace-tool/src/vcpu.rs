@@ -100,9 +100,9 @@ impl Vp {
     fn port(&self, message: &hv_x64_io_port_intercept_message) -> Result<(), Ended> {
         // SAFETY: the union's bit field and its integer are the same byte.
         let access = unsafe { message.access_info.as_uint8 };
-        let (size, string) = (access & 7, access & 1 << 3 != 0);
+        let (size, string) = (access & 7, access & (1 << 3) != 0);
         if string {
-            return self.string_port(message, size, access & 1 << 4 != 0);
+            return self.string_port(message, size, access & (1 << 4) != 0);
         }
         let rip = next_rip(&message.header);
         let rax = message.rax;

@@ -101,7 +101,7 @@ impl Vm {
                 size,
                 guest_pfn: guest >> HV_HYP_PAGE_SHIFT,
                 userspace_addr: host,
-                flags: 1 << MSHV_SET_MEM_BIT_WRITABLE | 1 << MSHV_SET_MEM_BIT_EXECUTABLE,
+                flags: (1 << MSHV_SET_MEM_BIT_WRITABLE) | (1 << MSHV_SET_MEM_BIT_EXECUTABLE),
                 ..Default::default()
             };
             partition
@@ -168,10 +168,10 @@ pub fn install_kick_handler() -> Result<()> {
 
 fn create_partition() -> Result<VmFd> {
     let hypervisor = open_hypervisor()?;
-    let flags = 1 << MSHV_PT_BIT_LAPIC
-        | 1 << MSHV_PT_BIT_X2APIC
-        | 1 << MSHV_PT_BIT_GPA_SUPER_PAGES
-        | 1 << MSHV_PT_BIT_CPU_AND_XSAVE_FEATURES;
+    let flags = (1 << MSHV_PT_BIT_LAPIC)
+        | (1 << MSHV_PT_BIT_X2APIC)
+        | (1 << MSHV_PT_BIT_GPA_SUPER_PAGES)
+        | (1 << MSHV_PT_BIT_CPU_AND_XSAVE_FEATURES);
     // No bit set in the feature banks: nothing is disabled that the module can offer.
     let arguments = mshv_create_partition_v2 {
         pt_flags: flags,

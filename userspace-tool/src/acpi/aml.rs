@@ -20,7 +20,7 @@ pub fn name(name: &str, value: Vec<u8>) -> Vec<u8> {
 pub fn method(name: &str, arguments: u8, body: &[Vec<u8>]) -> Vec<u8> {
     package_of(
         &[0x14],
-        &[name_string(name), vec![arguments | 1 << 3], body.concat()].concat(),
+        &[name_string(name), vec![arguments | (1 << 3)], body.concat()].concat(),
     )
 }
 
@@ -57,7 +57,7 @@ pub fn eisa_id(id: &str) -> Vec<u8> {
     let bytes = id.as_bytes();
     let letter = |n: usize| u32::from(bytes[n] - 0x40) & 0x1f;
     let digits = u32::from_str_radix(&id[3..7], 16).expect("an EISA ID ends in four hex digits");
-    let value = letter(0) << 26 | letter(1) << 21 | letter(2) << 16 | digits;
+    let value = (letter(0) << 26) | (letter(1) << 21) | (letter(2) << 16) | digits;
     [&[0x0c][..], &value.to_be_bytes()].concat()
 }
 

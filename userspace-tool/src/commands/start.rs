@@ -1,27 +1,32 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `hvrsctl start`.
 
+use std::io::IsTerminal;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{bail, Context, Result};
 use clap::{Args, ValueEnum};
 
 use crate::console::{Console, ConsoleKind};
+use crate::control::Clients;
 use crate::devices::debug_exit;
 use crate::devices::virtio_block::VirtioBlock;
+use crate::foreground::{self, Split};
 use crate::layout;
 use crate::loader::{initramfs, linux, BootSource, Initrd};
-use crate::monitor;
+use crate::monitor::Monitor;
 use crate::outcome::Outcome;
+use crate::registry::{Description, Registry, VmName};
 use crate::vm::{self, Vm, VmConfig};
 
 /// Start a virtual machine and connect the terminal to its console
 ///
 /// Without options it boots this host's own kernel with a small initramfs made of the host's busybox.
-/// Ctrl-] leaves the console.
+/// Ctrl-] leaves the console; the virtual machine goes on, and `hvrsctl console` comes back to it.
 #[derive(Args)]
 pub struct Start {
     /// Kernel: a bzImage, or an ELF image with a PVH note [default: this host's]
@@ -33,6 +38,9 @@ pub struct Start {
     /// Kernel command line
     #[arg(long, value_name = "TEXT", default_value = "console=ttyS0")]
     append: String,
+    /// Name of the virtual machine [default: the first free of vm1, vm2 and so on]
+    #[arg(long, value_name = "NAME")]
+    name: Option<VmName>,
     /// Number of virtual processors [default: half the host's CPUs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
     cpus: Option<u32>,
@@ -46,7 +54,7 @@ pub struct Start {
     #[arg(long, value_name = "WHERE", default_value = "stdio")]
     console: ConsoleKind,
     /// What to do when the guest reboots
-    #[arg(long, value_enum, default_value_t = OnReboot::Restart)]
+    #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnReboot::Restart)]
     on_reboot: OnReboot,
     /// Let the guest end with a status: a byte V written to port 0xf4 ends hvrsctl with (V << 1) | 1
     #[arg(long)]
@@ -72,23 +80,62 @@ impl Start {
         // Everything that can be wrong with the input is found before there is anything to undo.
         let config = self.config()?;
         vm::open_hypervisor()?;
-        let mut console = Console::open(&self.console)?;
-        if let Some(name) = console.pty_name() {
-            eprintln!("hvrsctl: the console is on {}", name.display());
+        let terminal = self.console == ConsoleKind::Stdio && std::io::stdin().is_terminal();
+        let foreground = match terminal.then(foreground::split).transpose()? {
+            Some(Split::Terminal(status)) => return Ok(status),
+            Some(Split::Vm(foreground)) => Some(foreground),
+            None => None,
+        };
+        let console = Arc::new(Console::open(&self.console)?);
+        let where_it_is = match (&self.console, console.pty_name()) {
+            (_, Some(name)) => name.display().to_string(),
+            (ConsoleKind::File(path), None) => path.display().to_string(),
+            _ => "stdio".into(),
+        };
+        let registration = Registry::of_user().register(self.name.clone(), |name| Description {
+            name,
+            pid: std::process::id(),
+            cpus: config.cpus,
+            memory: config.memory,
+            kernel: config.boot.kernel().to_owned(),
+            console: where_it_is.clone(),
+            started: SystemTime::now()
+                .duration_since(UNIX_EPOCH)
+                .map_or(0, |now| now.as_secs()),
+        })?;
+        let name = &registration.description().name;
+        if terminal {
+            eprintln!("hvrsctl: this is the console of {name}; Ctrl-] leaves it");
+        } else if console.pty_name().is_some() {
+            eprintln!("hvrsctl: the console of {name} is {where_it_is}");
         }
         vm::install_kick_handler()?;
-        let signals = signals().context("cannot install signal handlers")?;
+        let leave = || match &foreground {
+            Some(foreground) => {
+                console.leave();
+                foreground.leave(&name.to_string());
+                true
+            }
+            None => false,
+        };
+        let mut monitor = Monitor {
+            console: console.clone(),
+            registration: &registration,
+            signals: signals().context("cannot install signal handlers")?,
+            clients: Clients::default(),
+            leave: Box::new(leave),
+        };
         console.set_raw()?;
-        let console = Arc::new(console);
         let outcome = loop {
             let vm = Vm::start(&config, console.output())?;
-            let outcome = monitor::serve(vm.machine(), &console, &signals)?;
+            let outcome = monitor.serve(vm.machine())?;
             drop(vm);
             if outcome != Outcome::Reset || self.on_reboot == OnReboot::Exit {
                 break outcome;
             }
         };
-        drop(console);
+        // The terminal gets its mode back before anything is said.
+        console.leave();
         report(outcome)
     }
 

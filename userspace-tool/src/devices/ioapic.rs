@@ -77,12 +77,11 @@ impl IoApic {
     /// A device's edge: the line goes up and down.
     pub fn pulse(&self, pin: u32) {
         let mut state = self.lock();
-        self.raise(&mut state, pin);
+        self.set_line(&mut state, pin, true);
+        self.set_line(&mut state, pin, false);
     }
 
-    /// Sets the line to `asserted` and leaves it there.
-    pub fn set_line(&self, pin: u32, asserted: bool) {
-        let mut state = self.lock();
+    fn set_line(&self, state: &mut State, pin: u32, asserted: bool) {
         let Some(bit) = 1u32.checked_shl(pin) else {
             return;
         };
@@ -90,7 +89,7 @@ impl IoApic {
         if asserted {
             state.lines |= bit;
             if !was_asserted {
-                self.raise(&mut state, pin);
+                self.raise(state, pin);
             }
         } else {
             state.lines &= !bit;
@@ -153,7 +152,7 @@ impl IoApic {
             return;
         };
         let written = if high {
-            (*entry & 0xffff_ffff) | u64::from(value) << 32
+            (*entry & 0xffff_ffff) | (u64::from(value) << 32)
         } else {
             (*entry & !0xffff_ffff) | u64::from(value)
         };
@@ -202,7 +201,7 @@ fn redirection(index: u8) -> (usize, bool) {
 fn message(entry: u64) -> Message {
     Message {
         destination: (entry >> 56) as u8,
-        logical: entry & 1 << 11 != 0,
+        logical: entry & (1 << 11) != 0,
         delivery_mode: (entry >> 8) as u8 & 7,
         level: entry & RTE_LEVEL != 0,
         vector: entry as u8,
@@ -229,6 +228,10 @@ mod tests {
         }
     }
 
+    fn set_line(ioapic: &IoApic, pin: u32, asserted: bool) {
+        ioapic.set_line(&mut ioapic.lock(), pin, asserted);
+    }
+
     fn ioapic() -> (IoApic, Log) {
         let log = Log::default();
         (IoApic::new(Box::new(log.clone())), log)
@@ -245,7 +248,7 @@ mod tests {
         ioapic.write(IOREGSEL, u32::from(IOREDTBL + 2 * pin));
         let low = ioapic.read(IOWIN);
         ioapic.write(IOREGSEL, u32::from(IOREDTBL + 2 * pin + 1));
-        u64::from(low) | u64::from(ioapic.read(IOWIN)) << 32
+        u64::from(low) | (u64::from(ioapic.read(IOWIN)) << 32)
     }
 
     #[test]
@@ -268,7 +271,7 @@ mod tests {
     fn edge_is_delivered_once_and_only_unmasked() {
         let (ioapic, log) = ioapic();
         ioapic.pulse(4);
-        assert_eq!(log.vectors(), []);
+        assert_eq!(log.vectors(), [0u8; 0]);
         set_entry(&ioapic, 4, 0x0300_0000_0000_0934);
         ioapic.pulse(4);
         let expected = Message {
@@ -282,36 +285,47 @@ mod tests {
             log.0.lock().unwrap().drain(..).collect::<Vec<_>>(),
             [expected]
         );
-        ioapic.set_line(4, true);
-        ioapic.set_line(4, true);
+        set_line(&ioapic, 4, true);
+        set_line(&ioapic, 4, true);
         assert_eq!(log.vectors(), [0x34], "an edge is a change");
         ioapic.end_of_interrupt(0x34);
-        assert_eq!(log.vectors(), []);
+        assert_eq!(log.vectors(), [0u8; 0]);
     }
 
     #[test]
     fn level_waits_for_the_end_of_interrupt() {
         let (ioapic, log) = ioapic();
         set_entry(&ioapic, 9, RTE_LEVEL | 0x51);
-        ioapic.set_line(9, true);
+        set_line(&ioapic, 9, true);
         assert_eq!(log.vectors(), [0x51]);
         assert_ne!(entry(&ioapic, 9) & RTE_REMOTE_IRR, 0);
         ioapic.end_of_interrupt(0x52);
-        assert_eq!(log.vectors(), [], "another vector's EOI");
+        assert_eq!(log.vectors(), [0u8; 0], "another vector's EOI");
         ioapic.end_of_interrupt(0x51);
         assert_eq!(log.vectors(), [0x51], "still asserted");
-        ioapic.set_line(9, false);
+        set_line(&ioapic, 9, false);
         ioapic.write(EOI, 0x51);
-        assert_eq!(log.vectors(), []);
+        assert_eq!(log.vectors(), [0u8; 0]);
         assert_eq!(entry(&ioapic, 9) & RTE_REMOTE_IRR, 0);
+    }
+
+    #[test]
+    fn pulse_on_a_level_entry_is_delivered_once() {
+        let (ioapic, log) = ioapic();
+        set_entry(&ioapic, 4, RTE_LEVEL | 0x44);
+        ioapic.pulse(4);
+        ioapic.end_of_interrupt(0x44);
+        assert_eq!(log.vectors(), [0x44]);
+        ioapic.pulse(4);
+        assert_eq!(log.vectors(), [0x44]);
     }
 
     #[test]
     fn unmasking_delivers_an_asserted_level() {
         let (ioapic, log) = ioapic();
         set_entry(&ioapic, 9, RTE_MASKED | RTE_LEVEL | 0x51);
-        ioapic.set_line(9, true);
-        assert_eq!(log.vectors(), []);
+        set_line(&ioapic, 9, true);
+        assert_eq!(log.vectors(), [0u8; 0]);
         set_entry(&ioapic, 9, RTE_LEVEL | 0x51);
         assert_eq!(log.vectors(), [0x51]);
         set_entry(&ioapic, 9, RTE_MASKED | 0x51);

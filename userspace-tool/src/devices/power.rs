@@ -30,7 +30,7 @@ impl Power {
     /// A guest's write to one of the ports that [`Self::owns`].
     pub fn write(&self, port: u16, value: u8) {
         match port {
-            layout::SLEEP_CONTROL if value == S5_SLP_TYP << 2 | SLP_EN => {
+            layout::SLEEP_CONTROL if value == (S5_SLP_TYP << 2) | SLP_EN => {
                 self.exit.set(Outcome::PowerOff)
             }
             layout::RESET if value == RESET_VALUE => self.exit.set(Outcome::Reset),

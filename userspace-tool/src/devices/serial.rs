@@ -75,7 +75,12 @@ impl SerialPort {
 
     /// A guest's write to register `offset`. Output that the console cannot take is lost, as on a wire.
     pub fn write(&self, offset: u8, value: u8) {
+        const MCR: u8 = 4;
         let _ = self.lock().write(offset, value);
+        // In loopback mode the port takes no input; a guest that changes the mode may have left it.
+        if offset == MCR && self.room_wanted.swap(false, Ordering::Relaxed) {
+            let _ = self.room.write(1);
+        }
     }
 
     /// Offers input to the guest; returns how many bytes it took. When that is not all, [`Self::room`] tells when to go on.

@@ -201,7 +201,7 @@ impl VirtioMmio {
                     }
                     1 => {
                         registers.driver_features =
-                            registers.driver_features & 0xffff_ffff | features << 32
+                            registers.driver_features & 0xffff_ffff | (features << 32)
                     }
                     _ => {}
                 }

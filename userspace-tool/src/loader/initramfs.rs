@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{bail, ensure, Context, Result};
 
+use flate2::bufread::GzDecoder;
+
 use super::cpio::{self, Archive};
 
 /// Modules that a guest needs for its disks.
@@ -89,7 +91,7 @@ fn needs_interpreter(image: &[u8]) -> bool {
             bytes
                 .iter()
                 .rev()
-                .fold(0u64, |value, byte| value << 8 | u64::from(*byte)),
+                .fold(0u64, |value, byte| (value << 8) | u64::from(*byte)),
         )
     };
     let headers = || {
@@ -165,10 +167,14 @@ pub fn check(image: &[u8]) -> Result<()> {
                 "it is truncated or damaged: its xz data has no end"
             );
             return Ok(());
+        } else if rest.starts_with(b"\x1f\x8b") {
+            let mut data = GzDecoder::new(rest);
+            let unpacked = std::io::copy(&mut data, &mut std::io::sink());
+            unpacked.context("it is truncated or damaged: its gzip data has no end")?;
+            rest = data.into_inner();
         } else {
-            // gzip, bzip2, lzma, lzo and lz4 cannot be checked without unpacking.
-            let known: [&[u8]; 6] = [
-                b"\x1f\x8b",
+            // bzip2, lzma, lzo and lz4 cannot be checked without unpacking.
+            let known: [&[u8]; 5] = [
                 b"BZh",
                 b"\x5d\0\0",
                 b"\x89LZO",
@@ -199,7 +205,7 @@ fn zstd_frame_len(data: &[u8]) -> Option<usize> {
     loop {
         let header = data.get(position..position.checked_add(3)?)?;
         let header = u32::from_le_bytes([header[0], header[1], header[2], 0]);
-        let size = match header >> 1 & 3 {
+        let size = match (header >> 1) & 3 {
             1 => 1, // one byte, repeated
             3 => return None,
             _ => (header >> 3) as usize,
@@ -279,7 +285,12 @@ mod tests {
         let message = |image: &[u8]| check(image).unwrap_err().to_string();
         assert!(message(b"").contains("empty"));
         assert!(message(b"hello, world").contains("no initramfs"));
-        check(b"\x1f\x8b\x08 anything").unwrap();
+        let mut gz = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        std::io::Write::write_all(&mut gz, b"some cpio archive").unwrap();
+        let gz = gz.finish().unwrap();
+        check(&gz).unwrap();
+        assert!(message(&gz[..gz.len() - 1]).contains("truncated"));
+        check(b"BZh anything").unwrap();
         check(b"\xfd7zXZ\0 data YZ\0\0").unwrap();
         assert!(message(b"\xfd7zXZ\0 data").contains("truncated"));
         // An uncompressed archive followed by zstd: a raw block of 3 bytes, then a last RLE block.
@@ -290,7 +301,20 @@ mod tests {
         image.extend(
             [
                 ZSTD.as_slice(),
-                &[0x20, 4, 3 << 3, 0, 0, 1, 2, 3, 4 << 3 | 1 << 1 | 1, 0, 0, 9],
+                &[
+                    0x20,
+                    4,
+                    3 << 3,
+                    0,
+                    0,
+                    1,
+                    2,
+                    3,
+                    (4 << 3) | (1 << 1) | 1,
+                    0,
+                    0,
+                    9,
+                ],
             ]
             .concat(),
         );
