@@ -62,13 +62,11 @@ fn every_third_byte() {
             for third in 0..=255 {
                 let mut bytes = random.bytes();
                 bytes[..3].copy_from_slice(&[first, second, third]);
-                for mode in MODES {
-                    checker.check(&bytes, mode);
-                }
+                checker.check(&bytes, MODES[random.next() as usize % 3]);
             }
         }
     }
-    assert!(checker.known > 1_000_000, "{}", checker.known);
+    assert!(checker.known > 300_000, "{}", checker.known);
 }
 
 #[test]

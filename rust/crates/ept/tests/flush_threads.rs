@@ -99,11 +99,12 @@ fn nothing_is_used_after_a_flush() {
 /// so that they meet as often as two cores allow.
 #[test]
 fn entry_and_flush_never_miss_each_other() {
-    let rounds = if cfg!(miri) { 50 } else { 100_000 };
+    let end = Instant::now() + Duration::from_secs(2);
     let root = RootGeneration::new(1);
     let mode = GuestMode::new();
     let arrived = AtomicU64::new(0);
     let entered = AtomicBool::new(false);
+    let over = AtomicBool::new(false);
     // The n-th meeting of the two threads.
     let meet = |n: u64| {
         arrived.fetch_add(1, Ordering::AcqRel);
@@ -111,7 +112,7 @@ fn entry_and_flush_never_miss_each_other() {
         while arrived.load(Ordering::Acquire) < 2 * n {
             spins += 1;
             // The other one must get to run, too, when there is one core.
-            if spins % 4096 == 0 {
+            if spins % 512 == 0 {
                 thread::yield_now();
             }
             std::hint::spin_loop();
@@ -119,9 +120,12 @@ fn entry_and_flush_never_miss_each_other() {
     };
     thread::scope(|scope| {
         scope.spawn(|| {
-            for round in 0..rounds {
+            for round in 0.. {
                 let generation = root.current();
                 meet(3 * round + 1);
+                if over.load(Ordering::Relaxed) {
+                    break;
+                }
                 let inside = mode.enter(0, &root, generation);
                 entered.store(inside, Ordering::Relaxed);
                 meet(3 * round + 2);
@@ -130,8 +134,13 @@ fn entry_and_flush_never_miss_each_other() {
             }
         });
         let mut missed = 0;
-        for round in 0..rounds {
+        for round in 0..100_000 {
+            let last = round == 99_999 || Instant::now() >= end;
+            over.store(last, Ordering::Relaxed);
             meet(3 * round + 1);
+            if last {
+                break;
+            }
             let seen = mode.behind(root.bump()).is_some();
             meet(3 * round + 2);
             missed += u64::from(entered.load(Ordering::Relaxed) && !seen);

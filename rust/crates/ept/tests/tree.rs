@@ -45,7 +45,7 @@ fn from(gpa: u64, bytes: u64) -> GpaRange {
 fn raw(frames: &TestFrames, ept: &Ept, gpa: u64, level: u32) -> u64 {
     let mut table = ept.root();
     for l in (level..=4).rev() {
-        let index = (gpa >> (12 + 9 * (l - 1)) & 0x1ff) as usize;
+        let index = ((gpa >> (12 + 9 * (l - 1))) & 0x1ff) as usize;
         let entry = frames.raw(table, index).unwrap();
         if l == level {
             return entry;
@@ -62,7 +62,7 @@ fn entries_are_what_the_sdm_says() {
     // R, W, X and user X; WB; IPAT; accessed. No "large" bit in a PTE.
     assert_eq!(
         raw(&frames, &ept, 0x1000, 1),
-        0x5000 | 7 | 6 << 3 | 1 << 6 | 1 << 8 | 1 << 10
+        0x5000 | 7 | (6 << 3) | (1 << 6) | (1 << 8) | (1 << 10)
     );
     let uc = Mapping {
         memory_type: MemoryType::Uncacheable,
@@ -70,19 +70,19 @@ fn entries_are_what_the_sdm_says() {
         ..ram(M2, PageSize::Size2M, Rights::R)
     };
     ept.map(&mut frames, Gpa(M2), &uc).unwrap();
-    assert_eq!(raw(&frames, &ept, M2, 2), M2 | 1 | 1 << 7 | 1 << 8);
+    assert_eq!(raw(&frames, &ept, M2, 2), M2 | 1 | (1 << 7) | (1 << 8));
     let overlay = Mapping::overlay(Spa(0x9000), Rights::RX);
     ept.map(&mut frames, Gpa(0x2000), &overlay).unwrap();
-    let expected = 1 << 52 | 0x9000 | 5 | 6 << 3 | 1 << 6 | 1 << 8 | 1 << 10;
+    let expected = (1 << 52) | 0x9000 | 5 | (6 << 3) | (1 << 6) | (1 << 8) | (1 << 10);
     assert_eq!(raw(&frames, &ept, 0x2000, 1), expected);
     // A table: R, W, X, user X, nothing else.
     assert_eq!(raw(&frames, &ept, 0x1000, 2) & 0xfff, 0x407);
-    assert_eq!(ept.eptp().0, ept.root().0 | 6 | 3 << 3 | 1 << 6);
+    assert_eq!(ept.eptp().0, ept.root().0 | 6 | (3 << 3) | (1 << 6));
     let (_, plain) = tree(EptConfig {
         accessed_dirty: false,
         ..CONFIG
     });
-    assert_eq!(plain.eptp().0 & 0xfff, 6 | 3 << 3);
+    assert_eq!(plain.eptp().0 & 0xfff, 6 | (3 << 3));
 }
 
 #[test]

@@ -75,7 +75,7 @@ impl TestFrames {
     pub fn set_flags(&self, root: Spa, gpa: u64, flags: u64) {
         let mut table = root;
         for level in (1..=4).rev() {
-            let index = (gpa >> (12 + 9 * (level - 1)) & 0x1ff) as usize;
+            let index = ((gpa >> (12 + 9 * (level - 1))) & 0x1ff) as usize;
             let entry = self.raw(table, index).unwrap();
             if level == 1 || entry & 0x80 != 0 {
                 self.tables[&table.0].set_hardware_flags(index, flags);

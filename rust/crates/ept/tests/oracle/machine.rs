@@ -137,7 +137,7 @@ impl Cpu {
             if frames.epoch(at.table) != at.epoch {
                 return Err(Violation::FreedTable);
             }
-            let index = (gpa >> shift(at.level) & 0x1ff) as usize;
+            let index = ((gpa >> shift(at.level)) & 0x1ff) as usize;
             let entry = frames.raw(at.table, index).unwrap();
             if entry & 7 == 0 {
                 return Ok(None);
