@@ -9,6 +9,17 @@
 .set AP_STACK,   0x8000         # = smp::AP_STACK_SIZE
 .set MAX_CPUS,   16             # = percpu::MAX_CPUS
 
+# Multiboot 1 header for loaders without PVH (GRUB, SYSLINUX: real machines,
+# Bochs). The magic number is left out, or QEMU would prefer this way; who
+# wants it writes 0x1BADB002 into the first word, at file offset 0x1000.
+.section .multiboot, "a", @progbits
+.balign 4
+multiboot_header:
+    .long 0
+    .long 0x00010000            # the addresses below, not the ELF header
+    .long -(0x1badb002 + 0x00010000)
+    .long multiboot_header, multiboot_header, __data_end, __bss_end, pvh_entry
+
 # QEMU aligns the name by the segment's alignment and reads 8 bytes of value.
 .section .note.pvh, "a", @note
 .balign 4

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! The way into Rust: PVH entry, start-up IPI, first code of each processor.
 
-use crate::{console, idt, percpu, smp};
+use crate::{console, cpu, idt, percpu, smp};
 use core::arch::global_asm;
 
 global_asm!(include_str!("boot.S"), options(att_syntax));
@@ -15,6 +15,9 @@ extern "C" {
 #[no_mangle]
 extern "C" fn guest_entry(cpu: u32) -> ! {
     if cpu == 0 {
+        // Mask the PICs of machines that have them: interrupts here are the APIC's.
+        cpu::outb(0x21, 0xff);
+        cpu::outb(0xa1, 0xff);
         console::init();
         idt::build();
     }

@@ -2,7 +2,7 @@
 //! Runs an image's table of tests and reports.
 
 use crate::idt::{self, Frame, Outcome};
-use crate::{console, cpu, percpu, say};
+use crate::{apic, console, cpu, percpu, say};
 use core::panic::PanicInfo;
 use core::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
@@ -111,12 +111,24 @@ pub fn run(image: &'static str, tests: &'static [Test]) -> ! {
             || FAILED.load(Ordering::Acquire)
         {
             failed += 1;
+            recover();
         } else if !SKIPPED.load(Ordering::Relaxed) {
             ok += 1;
         }
     }
     say!("done {ok} {failed}");
     console::exit(failed != 0)
+}
+
+/// After a failure: state that would spoil the tests behind it.
+fn recover() {
+    cpu::cli();
+    apic::init();
+    cpu::set_cr8(0);
+    cpu::set_dr7(0x400);
+    if crate::cpuid::RDTSCP.present() {
+        let _ = crate::probe::wrmsr(crate::msr::IA32_TSC_AUX, 0);
+    }
 }
 
 /// Reports the running test as failed; the first reason is the one that counts.

@@ -52,6 +52,7 @@ mod boot;
 pub mod console;
 pub mod cpu;
 pub mod cpuid;
+pub mod expect;
 pub mod harness;
 pub mod hv;
 pub mod idt;

@@ -20,10 +20,12 @@ static SAMPLES: Samples = Samples(UnsafeCell::new([0; N]));
 
 /// Ticks between two readings with nothing between: taken off every sample.
 fn overhead() -> u64 {
-    (0..N)
-        .map(|_| cpu::rdtsc().wrapping_neg().wrapping_add(cpu::rdtsc()))
-        .min()
-        .unwrap_or(0)
+    let mut least = u64::MAX;
+    for _ in 0..N {
+        let start = cpu::rdtsc();
+        least = least.min(cpu::rdtsc() - start);
+    }
+    least
 }
 
 /// Measures `n` runs, each between `prepare` and nothing, and prints the row.

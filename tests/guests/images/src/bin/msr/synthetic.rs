@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! MSRs 0x40000000 to 0x400001ff: there when their privilege is, else #GP.
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use guest::cpuid::leaf;
+use guest::expect::{rdmsr_gp, wrmsr_gp, wrmsr_sticks};
+use guest::hv::*;
+use guest::{cpu, hv, probe, require, smp, time, Pass, Verdict};
+
+/// The register and bit of leaf 3 that opens an MSR; `None` for MSRs that no
+/// privilege opens.
+fn gate(msr: u32) -> Option<(bool, u32)> {
+    const EAX: bool = false;
+    const EDX: bool = true;
+    Some(match msr & 0x1ff {
+        0x000 | 0x001 => (EAX, 5),
+        0x002 => (EAX, 6),
+        0x003 => (EAX, 7),
+        0x010 => (EAX, 0),
+        0x020 => (EAX, 1),
+        0x021 => (EAX, 9),
+        0x022 | 0x023 => (EAX, 11),
+        0x040 => (EDX, 12),
+        0x070..=0x073 => (EAX, 4),
+        0x080..=0x085 | 0x090..=0x09f => (EAX, 2),
+        0x0b0..=0x0b7 => (EAX, 3),
+        0x0e0..=0x0e3 => (EAX, 8),
+        0x0f0 => (EAX, 10),
+        0x0f1..=0x0f5 | 0x0ff => (EDX, 11),
+        0x100..=0x105 => (EDX, 10),
+        0x106..=0x108 => (EAX, 13),
+        0x114 | 0x115 => (EDX, 23),
+        0x118 => (EAX, 15),
+        0x0c1..=0x0c3 | 0x0d1..=0x0d3 => (EDX, 31), // CpuManagement: never an ordinary guest's
+        _ => return None,
+    })
+}
+
+fn open(msr: u32) -> bool {
+    let l = leaf(0x4000_0003);
+    match gate(msr) {
+        Some((false, bit)) => l.eax >> bit & 1 != 0,
+        Some((true, 31)) => l.ebx >> 12 & 1 != 0,
+        Some((true, bit)) => l.edx >> bit & 1 != 0,
+        None => false,
+    }
+}
+
+pub fn unadvertised_fault() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    for msr in (0x4000_0000..=0x4000_01ff).filter(|&m| gate(m).is_some() && !open(m)) {
+        rdmsr_gp(msr);
+        wrmsr_gp(msr, 0);
+    }
+    Pass
+}
+
+pub fn unknown_fault() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    for msr in (0x4000_0000..=0x4000_01ff).filter(|&m| gate(m).is_none()) {
+        rdmsr_gp(msr);
+        wrmsr_gp(msr, 0);
+    }
+    Pass
+}
+
+pub fn read_only() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    for msr in [
+        HV_X64_MSR_VP_INDEX,
+        HV_X64_MSR_VP_RUNTIME,
+        HV_X64_MSR_TIME_REF_COUNT,
+        HV_X64_MSR_TSC_FREQUENCY,
+        HV_X64_MSR_APIC_FREQUENCY,
+    ] {
+        wrmsr_gp(msr, 0);
+    }
+    Pass
+}
+
+pub fn initial() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    for msr in [
+        HV_X64_MSR_GUEST_OS_ID,
+        HV_X64_MSR_HYPERCALL,
+        HV_X64_MSR_RESET,
+        HV_X64_MSR_REFERENCE_TSC,
+    ] {
+        if open(msr) {
+            assert_eq!(probe::rdmsr(msr), Ok(0), "MSR {msr:#x}");
+        }
+    }
+    if hv::privilege(2) {
+        for sint in 0x4000_0090..=0x4000_009f {
+            assert_eq!(probe::rdmsr(sint), Ok(0x10000), "MSR {sint:#x}");
+        }
+        assert_eq!(probe::rdmsr(0x4000_0081), Ok(1), "SVERSION");
+    }
+    Pass
+}
+
+pub fn guest_os_id() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    wrmsr_sticks(HV_X64_MSR_GUEST_OS_ID, hv::OS_ID);
+    wrmsr_sticks(HV_X64_MSR_GUEST_OS_ID, 0x8100_0607_0c00_0000);
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn see(_: u64) {
+        SEEN.store(cpu::rdmsr(HV_X64_MSR_GUEST_OS_ID), Ordering::Release);
+    }
+    for other in 1..smp::start() {
+        SEEN.store(0, Ordering::Release);
+        smp::on(other, see, 0);
+        assert_eq!(
+            SEEN.load(Ordering::Acquire),
+            0x8100_0607_0c00_0000,
+            "the partition has one"
+        );
+    }
+    wrmsr_sticks(HV_X64_MSR_GUEST_OS_ID, 0);
+    Pass
+}
+
+pub fn vp_index() -> Verdict {
+    require!(hv::privilege(ACCESS_VP_INDEX), "no VP_INDEX");
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn see(_: u64) {
+        SEEN.fetch_or(1 << cpu::rdmsr(HV_X64_MSR_VP_INDEX), Ordering::AcqRel);
+    }
+    let cpus = smp::start();
+    let limit = leaf(0x4000_0005).eax;
+    SEEN.store(0, Ordering::Release);
+    see(0);
+    for other in 1..cpus {
+        smp::on(other, see, 0);
+    }
+    let seen = SEEN.load(Ordering::Acquire);
+    assert_eq!(seen.count_ones() as usize, cpus, "indices {seen:#b}");
+    assert!(
+        limit == 0 || limit >= 64 || seen >> limit == 0,
+        "indices {seen:#b} of {limit}"
+    );
+    Pass
+}
+
+/// Grows while the VP runs, and hardly while it waits.
+pub fn vp_runtime() -> Verdict {
+    require!(hv::privilege(ACCESS_VP_RUNTIME), "no VP_RUNTIME");
+    let mut last = cpu::rdmsr(HV_X64_MSR_VP_RUNTIME);
+    let start = last;
+    for _ in 0..100 {
+        time::spin(200_000);
+        let now = cpu::rdmsr(HV_X64_MSR_VP_RUNTIME);
+        assert!(now >= last, "{now} after {last}");
+        last = now;
+    }
+    assert!(last > start, "stands still at {start}");
+    Pass
+}
