@@ -3,8 +3,8 @@
 //! What all partitions share: VMX of this machine, identifiers, the list of partitions.
 
 use crate::sys::bindings::hvrs_partition_info;
-use crate::sys::host::Notifiers;
 use crate::sys::eopnotsupp;
+use crate::sys::host::Notifiers;
 use crate::sys::pages::Pages;
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::root::{Published, Root};

@@ -126,11 +126,7 @@ fn list(input: &[u8]) -> &[u8] {
 }
 
 /// The VP that a register call names; on a VP's file, that VP (also by HV_VP_INDEX_SELF).
-fn target<'a>(
-    subject: &Subject<'a>,
-    partition: &'a Partition,
-    input: &[u8],
-) -> HvResult<&'a Vp> {
+fn target<'a>(subject: &Subject<'a>, partition: &'a Partition, input: &[u8]) -> HvResult<&'a Vp> {
     let header: HvInputGetVpRegisters = read(input)?;
     if header.input_vtl != 0 || header.rsvd_z8 != 0 || header.rsvd_z16 != 0 {
         return Err(HV_STATUS_INVALID_PARAMETER);
@@ -201,7 +197,7 @@ fn set_property(partition: &Partition, input: &[u8]) -> HvResult<()> {
 
 /// HvCallAssertVirtualInterrupt: a message on the APIC bus.
 fn assert_interrupt(partition: &Partition, input: &[u8]) -> HvResult<()> {
-    use vapic::{Destination, DeliveryMode, Trigger};
+    use vapic::{DeliveryMode, Destination, Trigger};
     let request: HvInputAssertVirtualInterrupt = read(input)?;
     if request.target_vtl != 0
         || request.rsvd_z0 != 0

@@ -111,7 +111,10 @@ impl Memory {
             .filter(|gpa| *gpa < MAX_GPA)
             .ok_or(EINVAL)?;
         let aligned = (r.size | r.userspace_addr) % PAGE_SIZE == 0 && r.size != 0;
-        let ends = (gpa.checked_add(r.size), r.userspace_addr.checked_add(r.size));
+        let ends = (
+            gpa.checked_add(r.size),
+            r.userspace_addr.checked_add(r.size),
+        );
         let (true, (Some(end), Some(_))) = (aligned, ends) else {
             return Err(EINVAL);
         };

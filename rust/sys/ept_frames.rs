@@ -93,7 +93,11 @@ impl Frames for TableFrames {
     }
 
     fn alloc(&mut self) -> Result<Spa, NoFrame> {
-        let page = self.cache.iter_mut().find_map(Option::take).ok_or(NoFrame)?;
+        let page = self
+            .cache
+            .iter_mut()
+            .find_map(Option::take)
+            .ok_or(NoFrame)?;
         self.nr_tables += 1;
         Ok(Spa(page.into_phys()))
     }

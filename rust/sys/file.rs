@@ -198,4 +198,3 @@ impl<T: DeviceOps> PinnedDrop for Device<T> {
         unsafe { bindings::misc_deregister(self.misc.get()) };
     }
 }
-

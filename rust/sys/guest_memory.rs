@@ -80,7 +80,13 @@ impl Mapping {
         let mut out = core::ptr::null_mut();
         // SAFETY: Task context; `out` is written on success.
         to_result(unsafe {
-            bindings::hvrs_mapping_new(start, len, Some(call::<T>), &**owner as *const T as *mut c_void, &mut out)
+            bindings::hvrs_mapping_new(
+                start,
+                len,
+                Some(call::<T>),
+                &**owner as *const T as *mut c_void,
+                &mut out,
+            )
         })?;
         // SAFETY: Not null after success.
         Ok(Self(unsafe { NonNull::new_unchecked(out) }))
@@ -91,9 +97,7 @@ impl Mapping {
         let mut out = bindings::hvrs_fault::default();
         // SAFETY: A live mapping, task context, `addr` inside by the caller's region look-up; HMM
         // checks it against the VMAs.
-        to_result(unsafe {
-            bindings::hvrs_mapping_fault(self.0.as_ptr(), addr, write, &mut out)
-        })?;
+        to_result(unsafe { bindings::hvrs_mapping_fault(self.0.as_ptr(), addr, write, &mut out) })?;
         Ok(Fault {
             seq: out.seq,
             pfn: out.pfn,

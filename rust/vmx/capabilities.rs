@@ -117,7 +117,9 @@ impl Capabilities {
         })
         .map_err(Refusal::Control)?;
         if misc & msr::MISC_STORE_LMA == 0 {
-            return Err(Refusal::Old("storing of EFER.LMA into the VM-entry controls"));
+            return Err(Refusal::Old(
+                "storing of EFER.LMA into the VM-entry controls",
+            ));
         }
         let ept = read(msr::IA32_VMX_EPT_VPID_CAP);
         for (bit, name) in [

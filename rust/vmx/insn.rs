@@ -238,9 +238,7 @@ pub(super) unsafe fn xrstor(area: *const u8, mask: u64) {
 pub(super) fn rdpkru() -> u32 {
     let value;
     // SAFETY: The caller checked CR4.PKE.
-    unsafe {
-        asm!("rdpkru", in("ecx") 0, out("eax") value, out("edx") _, options(nomem, nostack))
-    };
+    unsafe { asm!("rdpkru", in("ecx") 0, out("eax") value, out("edx") _, options(nomem, nostack)) };
     value
 }
 

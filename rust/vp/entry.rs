@@ -137,11 +137,7 @@ pub(super) fn run(
     Ok(leave)
 }
 
-fn enter_while_possible(
-    running: &mut Running<'_>,
-    window: &RunWindow,
-    index: u32,
-) {
+fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u32) {
     let space = &running.partition.memory.space;
     let Some(guest_mode) = space.guest_mode(index) else {
         return;

@@ -42,7 +42,8 @@ pub(super) fn fetch(partition: &Partition, capture: &Capture) -> Bytes {
         let Some(to) = out.bytes.get_mut(at..at + want) else {
             break;
         };
-        let read = translate(partition, capture, gva).and_then(|gpa| read_guest(partition, gpa, to));
+        let read =
+            translate(partition, capture, gva).and_then(|gpa| read_guest(partition, gpa, to));
         if read.is_none() {
             break;
         }
@@ -73,7 +74,11 @@ fn translate(partition: &Partition, c: &Capture, gva: u64) -> Option<u64> {
         return Some(gva);
     }
     if c.cr4 & cr::CR4_PAE == 0 {
-        let pde = read_entry(partition, (c.cr3 & 0xffff_f000) + (gva >> 22 & 0x3ff) * 4, 4)?;
+        let pde = read_entry(
+            partition,
+            (c.cr3 & 0xffff_f000) + (gva >> 22 & 0x3ff) * 4,
+            4,
+        )?;
         if pde & PRESENT == 0 {
             return None;
         }

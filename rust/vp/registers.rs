@@ -154,10 +154,8 @@ pub(crate) fn get(
         let value = if let Place::Synthetic(msr) = place {
             synthetic(partition, vp, config, msr)?
         } else {
-            vp.with_vmcs(partition, |core, vmcs| {
-                read(core, vmcs, config, &place)
-            })
-            .map_err(|_| HV_STATUS_OPERATION_FAILED)??
+            vp.with_vmcs(partition, |core, vmcs| read(core, vmcs, config, &place))
+                .map_err(|_| HV_STATUS_OPERATION_FAILED)??
         };
         value.write(out).ok_or(HV_STATUS_INVALID_PARAMETER)?;
         *done += 1;
@@ -166,12 +164,7 @@ pub(crate) fn get(
 }
 
 /// HvCallSetVpRegisters: `list` is of HV_REGISTER_ASSOC.
-pub(crate) fn set(
-    partition: &Partition,
-    vp: &Vp,
-    list: &[u8],
-    done: &mut u16,
-) -> HvResult<()> {
+pub(crate) fn set(partition: &Partition, vp: &Vp, list: &[u8], done: &mut u16) -> HvResult<()> {
     let config = partition
         .config()
         .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)?;
@@ -421,8 +414,7 @@ fn write_special(
         }
         Special::PendingInterruption => set_pending(core, HvX64PendingInterruption(v))?,
         Special::InterruptState => {
-            let clear =
-                interruptibility::STI | interruptibility::MOV_SS | interruptibility::NMI;
+            let clear = interruptibility::STI | interruptibility::MOV_SS | interruptibility::NMI;
             let mut set = 0;
             if v & HV_X64_INTERRUPT_STATE_INTERRUPT_SHADOW != 0 {
                 set |= interruptibility::MOV_SS;

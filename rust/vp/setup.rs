@@ -12,8 +12,8 @@ use vmxdef::controls::{primary, secondary};
 use vmxdef::events::activity;
 use vmxdef::field::*;
 use x86def::cr;
-use x86def::segment::{ar, Segment};
 use x86def::msr::IA32_PAT_RESET;
+use x86def::segment::{ar, Segment};
 use x86def::vector;
 
 /// CR0 bits that hvrs owns: what the guest writes is kept in the read shadow, the CPU runs with
@@ -192,14 +192,7 @@ pub(super) fn init(vmcs: &CurrentVmcs<'_>, core: &mut VpCore) {
 /// SIPI: real mode at `vector` << 12 (SDM 11.4.4).
 pub(super) fn start(vmcs: &CurrentVmcs<'_>, core: &mut VpCore, vector: u8) {
     let base = (vector as u64) << 12;
-    write_segment(
-        vmcs,
-        Segment::Cs,
-        (vector as u16) << 8,
-        base,
-        0xffff,
-        0x9b,
-    );
+    write_segment(vmcs, Segment::Cs, (vector as u16) << 8, base, 0xffff, 0x9b);
     vmcs.write(GUEST_RIP, 0);
     core.activity = Activity::Running;
 }

@@ -14,8 +14,7 @@ use x86def::vector;
 pub(super) fn handle(r: &mut Running<'_>) -> bool {
     let vmcs = &r.window.vmcs;
     let long_mode = vmcs.read(VM_ENTRY_CONTROLS) & super::IA32E != 0;
-    let convention =
-        Convention::select(long_mode, vmcs.read(GUEST_CS_AR_BYTES) & ar::L != 0);
+    let convention = Convention::select(long_mode, vmcs.read(GUEST_CS_AR_BYTES) & ar::L != 0);
     let caller = Caller {
         cpl: cpl(r),
         protected_mode: vmcs.read(GUEST_CR0) & CR0_PE != 0,

@@ -65,7 +65,13 @@ fn send(core: &mut VpCore, own: &VpShared, partition: &Partition, icr: Icr, kick
         if !icr.targets(target.destination(), is_sender) {
             continue;
         }
-        if deliver(target, mode, icr.vector(), icr.trigger(), icr.level_assert()) {
+        if deliver(
+            target,
+            mode,
+            icr.vector(),
+            icr.trigger(),
+            icr.level_assert(),
+        ) {
             if is_sender {
                 // Taken before the next entry.
                 core.check_events = true;

@@ -222,7 +222,10 @@ pub(crate) fn set(
 
 #[inline(always)]
 fn is_apic(msr: u32) -> bool {
-    matches!(msr, IA32_X2APIC_FIRST..=IA32_X2APIC_LAST | IA32_TSC_DEADLINE | IA32_APIC_BASE)
+    matches!(
+        msr,
+        IA32_X2APIC_FIRST..=IA32_X2APIC_LAST | IA32_TSC_DEADLINE | IA32_APIC_BASE
+    )
 }
 
 fn loaded(core: &mut VpCore, which: LoadedMsr) -> Option<&mut u64> {

@@ -49,10 +49,8 @@ pub(crate) fn fill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>) {
 
 /// Takes over what the VMM marked as dirty, and marks it clean.
 pub(crate) fn take(page: &Pages, core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
-    let dirty = HvX64RegisterClass(page.take_shared_u32(core::mem::offset_of!(
-        HvVpRegisterPage,
-        dirty
-    )));
+    let dirty =
+        HvX64RegisterClass(page.take_shared_u32(core::mem::offset_of!(HvVpRegisterPage, dirty)));
     if dirty.bits() == 0 {
         return;
     }
