@@ -23,8 +23,10 @@ pub const CMDLINE_SIZE: usize = 0x1_0000;
 pub const LOW_MEMORY_END: u64 = 0x9_fc00;
 /// RSDP and ACPI tables. Inside the area that the ACPI specification, 5.2.5.1, has firmware searched in.
 pub const ACPI_TABLES: u64 = 0xe_0000;
-/// End of the ACPI tables.
-pub const ACPI_TABLES_END: u64 = 0x10_0000;
+/// Where the ACPI tables must have ended.
+pub const ACPI_TABLES_END: u64 = 0xf_0000;
+/// Where a PC's firmware starts after a reset, FFFF:0000.
+pub const RESET_VECTOR: u64 = 0xf_fff0;
 /// Start of extended memory; a bzImage is loaded here.
 pub const HIGH_MEMORY: u64 = 0x10_0000;
 /// RAM goes up to here at most; the rest of it continues at [`RAM_ABOVE_4G`].

@@ -82,11 +82,7 @@ pub fn guest_map(bytes: u64) -> Vec<MapEntry> {
     let mut map = vec![
         entry(0, layout::LOW_MEMORY_END, RangeKind::Ram),
         entry(layout::LOW_MEMORY_END, 0xa_0000, RangeKind::Reserved),
-        entry(
-            layout::ACPI_TABLES,
-            layout::ACPI_TABLES_END,
-            RangeKind::Acpi,
-        ),
+        entry(layout::ACPI_TABLES, layout::HIGH_MEMORY, RangeKind::Acpi),
         entry(layout::HIGH_MEMORY, low, RangeKind::Ram),
     ];
     if bytes > low {

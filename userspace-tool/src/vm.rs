@@ -15,7 +15,7 @@ use crate::acpi;
 use crate::devices::bus::Bus;
 use crate::devices::debug_exit::DebugExit;
 use crate::devices::ioapic::{InterruptSink, IoApic, Message};
-use crate::devices::power::Power;
+use crate::devices::power::{self, Power};
 use crate::devices::serial::{Output, SerialPort};
 use crate::devices::virtio_block::VirtioBlock;
 use crate::devices::virtio_mmio::VirtioMmio;
@@ -73,6 +73,7 @@ impl Vm {
             &acpi::tables(config.cpus, config.disks.len()),
             GuestAddress(layout::ACPI_TABLES),
         )?;
+        memory.write_slice(&power::RESET_CODE, GuestAddress(layout::RESET_VECTOR))?;
         memory.write_obj(registers::boot_gdt(entry), GuestAddress(layout::GDT))?;
 
         let partition = Arc::new(create_partition()?);

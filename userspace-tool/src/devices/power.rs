@@ -15,6 +15,17 @@ pub const RESET_VALUE: u8 = 1;
 /// RST_CPU: a write with this bit to port 0xCF9 resets.
 const CF9_RST_CPU: u8 = 1 << 2;
 
+/// Real-mode code for [`layout::RESET_VECTOR`], where a kernel that finds no other way to reboot jumps to: on a
+/// hardware-reduced platform without EFI, Linux does not try the ACPI reset register.
+#[rustfmt::skip]
+pub const RESET_CODE: [u8; 9] = [
+    0xb0, RESET_VALUE, // mov al, RESET_VALUE
+    0xba, 0x02, 0x06, // mov dx, RESET
+    0xee, // out dx, al
+    0xf4, // hlt
+    0xeb, 0xfd, // jmp to the hlt
+];
+
 /// Sleep control, reset and power button.
 pub struct Power {
     exit: Arc<ExitSlot>,
@@ -60,6 +71,12 @@ mod tests {
         let ioapic = Arc::new(IoApic::new(Box::new(Nowhere)));
         Power::new(exit.clone(), ioapic).write(port, value);
         exit.outcome()
+    }
+
+    #[test]
+    fn reset_code_writes_the_reset_register() {
+        assert_eq!(RESET_CODE[3..5], layout::RESET.to_le_bytes());
+        assert!(layout::RESET_VECTOR + RESET_CODE.len() as u64 <= layout::HIGH_MEMORY);
     }
 
     #[test]
