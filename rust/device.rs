@@ -101,7 +101,7 @@ impl FileOps for HvrsDevice {
                     ..Default::default()
                 };
                 for (to, from) in info.version.iter_mut().zip(VERSION.bytes()) {
-                    *to = from as _;
+                    *to = from as kernel::ffi::c_char;
                 }
                 user::write(arg, &info)?;
             }

@@ -54,7 +54,7 @@ impl Summary {
             ..Default::default()
         };
         for (to, from) in info.comm.iter_mut().zip(self.comm) {
-            *to = from as _;
+            *to = from as kernel::ffi::c_char;
         }
         info
     }

@@ -150,7 +150,7 @@ impl Partition {
 
     fn make_config(&self, setup: &Setup) -> Result<KBox<Config>> {
         let caps = &self.machine.root.caps;
-        let tsc_hz = host::tsc_khz() as u64 * 1000;
+        let tsc_hz = u64::from(host::tsc_khz()) * 1000;
         let reliable = host::tsc_reliable();
         let physical_address_bits = (cpuid(0x8000_0008, 0)[0] as u8).min(MAX_PHYSICAL_BITS);
         let features = PartitionFeatures::new(
@@ -159,7 +159,7 @@ impl Partition {
                 max_vps: MAX_VPS as u32,
                 physical_address_bits,
                 tsc_hz,
-                apic_hz: APIC_HZ as u64,
+                apic_hz: u64::from(APIC_HZ),
                 tsc_reliable: reliable,
                 hardware: HvHardwareFeatures::empty(),
             },
@@ -193,7 +193,7 @@ impl Partition {
                 disabled: setup.disabled,
                 physical_address_bits,
                 tsc_hz,
-                apic_hz: APIC_HZ as u64,
+                apic_hz: u64::from(APIC_HZ),
                 invariant_tsc: reliable,
                 lapic: self.has_lapic,
                 x2apic: self.has_x2apic,

@@ -18,12 +18,16 @@ pub(crate) mod window;
 pub(crate) mod bindings {
     #![allow(
         clippy::all,
+        clippy::ptr_as_ptr,
+        clippy::ref_as_ptr,
+        clippy::undocumented_unsafe_blocks,
         missing_docs,
         non_camel_case_types,
         non_snake_case,
         non_upper_case_globals,
         unreachable_pub,
         unsafe_op_in_unsafe_fn,
+        improper_ctypes, // Opaque kernel structs without fields, behind pointers.
         dead_code // bindgen's allow-list is by prefix
     )]
     use kernel::bindings::{file_operations, vm_area_struct};

@@ -108,11 +108,9 @@ impl Vp {
             window::handle_work()?;
             let mut capture = None;
             let leave = entry::run(
-                &self.machine,
+                self,
                 partition,
                 config,
-                self.index,
-                &self.shared,
                 core,
                 |r| {
                     if ::core::mem::take(&mut page_is_new) {
@@ -130,14 +128,14 @@ impl Vp {
 
     /// What the cold tier needs of the VMCS, which it does not have.
     fn capture(&self, r: &mut Running<'_>) -> Option<message::Capture> {
-        let wanted = match r.leave {
+        let wanted = matches!(
+            r.leave,
             Leave::Io(_)
-            | Leave::TripleFault
-            | Leave::Unhandled(..)
-            | Leave::EntryFailed { .. } => true,
-            Leave::Memory { .. } => true,
-            _ => false,
-        };
+                | Leave::Memory { .. }
+                | Leave::TripleFault
+                | Leave::Unhandled(..)
+                | Leave::EntryFailed { .. }
+        );
         if !wanted {
             return None;
         }
@@ -178,7 +176,7 @@ impl Vp {
                 let env = Env::new(core, config);
                 match partition.read_msr(msr, Origin::Guest, &env) {
                     Ok(value) => {
-                        core.gprs[self::core::RAX] = value as u32 as u64;
+                        core.gprs[self::core::RAX] = u64::from(value as u32);
                         core.gprs[self::core::RDX] = value >> 32;
                         core.deferred = Deferred::Advance;
                     }
@@ -256,7 +254,7 @@ impl Vp {
                     capture,
                     message,
                     c"VM exit that hvrs cannot handle: reason, detail",
-                    reason.0 as u64,
+                    u64::from(reason.0),
                     detail,
                 );
                 Ok(true)
@@ -270,7 +268,7 @@ impl Vp {
                     capture,
                     message,
                     c"VM entry failed: reason, detail",
-                    code as u64,
+                    u64::from(code),
                     qualification,
                 );
                 Ok(true)
@@ -299,7 +297,7 @@ impl Vp {
             return u64::MAX;
         }
         let ticks = core.timer_tsc.saturating_sub(rdtsc());
-        let khz = host::tsc_khz() as u64;
+        let khz = u64::from(host::tsc_khz());
         (ticks / khz).saturating_mul(1_000_000) + (ticks % khz) * 1_000_000 / khz
     }
 

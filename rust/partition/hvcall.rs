@@ -145,7 +145,7 @@ fn host_property(_machine: &Machine, input: &[u8], output: &mut [u8]) -> HvResul
     let value = match request.property_code {
         HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES => hv1::features::IMPLEMENTED.bits(),
         HV_PARTITION_PROPERTY_PROCESSOR_CLOCK_FREQUENCY => {
-            crate::sys::host::tsc_khz() as u64 * 1000
+            u64::from(crate::sys::host::tsc_khz()) * 1000
         }
         _ => return Err(HV_STATUS_UNKNOWN_PROPERTY),
     };
@@ -167,7 +167,7 @@ fn get_property(partition: &Partition, input: &[u8], output: &mut [u8]) -> HvRes
         HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES => config()?.features.synthetic.bits(),
         HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS => config()?.features.privileges.bits(),
         HV_PARTITION_PROPERTY_PHYSICAL_ADDRESS_WIDTH => {
-            config()?.cpu.physical_address_bits() as u64
+            u64::from(config()?.cpu.physical_address_bits())
         }
         HV_PARTITION_PROPERTY_PROCESSOR_FEATURES0 => config().map(|_| bank0.bits())?,
         HV_PARTITION_PROPERTY_PROCESSOR_FEATURES1 => config().map(|_| bank1.bits())?,
@@ -205,7 +205,7 @@ fn assert_interrupt(partition: &Partition, input: &[u8]) -> HvResult<()> {
         || request.control & !3 != 0
         || request.interrupt_type > 7
         || request.vector > 255
-        || request.dest_addr > u32::MAX as u64
+        || request.dest_addr > u64::from(u32::MAX)
     {
         return Err(HV_STATUS_INVALID_PARAMETER);
     }

@@ -188,21 +188,15 @@ impl Space {
         }
     }
 
-    /// Waits until no VP can use a translation that was taken away before the call.
+    /// Waits until no VP can use a translation that was taken away before the call. Under the map
+    /// lock: a second zap must not return before the first has waited.
     fn flush(&self) {
-        self.generation.bump();
-        for mode in &self.guest_mode {
-            if let Some(cpu) = mode.running_on() {
-                host::kick_cpu(cpu);
-            }
-        }
-        for mode in &self.guest_mode {
-            if let Some(cpu) = mode.running_on() {
-                while mode.running_on() == Some(cpu) {
-                    host::cpu_relax();
-                }
-            }
-        }
+        ept::flush(
+            &self.generation,
+            self.guest_mode.iter(),
+            host::kick_cpu,
+            host::cpu_relax,
+        );
     }
 
     /// The overlay page at `gpn`, if there is one.

@@ -90,11 +90,6 @@ u32 hvrs_cpu_id(void)
 	return raw_smp_processor_id();
 }
 
-void hvrs_on_each_cpu(void (*fn)(void *arg), void *arg)
-{
-	on_each_cpu(fn, arg, 1);
-}
-
 u64 hvrs_tss_base(u32 cpu)
 {
 	return (u64)&get_cpu_entry_area(cpu)->tss.x86_tss;

@@ -33,7 +33,6 @@ int hvrs_handle_work(void);
 void hvrs_kick_cpu(u32 cpu);
 u32 hvrs_nr_cpu_ids(void);
 u32 hvrs_cpu_id(void);
-void hvrs_on_each_cpu(void (*fn)(void *arg), void *arg);
 u64 hvrs_tss_base(u32 cpu);
 u32 hvrs_tsc_khz(void);
 bool hvrs_tsc_reliable(void);

@@ -43,6 +43,9 @@ impl Vma {
     }
 }
 
+/// # Safety
+///
+/// Called by the kernel for a file of [`Table<T>`].
 unsafe extern "C" fn ioctl<T: FileOps>(
     file: *mut bindings::file,
     cmd: c_uint,
@@ -56,6 +59,9 @@ unsafe extern "C" fn ioctl<T: FileOps>(
     }
 }
 
+/// # Safety
+///
+/// Called by the kernel for a file of [`Table<T>`].
 unsafe extern "C" fn mmap<T: FileOps>(
     file: *mut bindings::file,
     vma: *mut bindings::vm_area_struct,
@@ -70,6 +76,9 @@ unsafe extern "C" fn mmap<T: FileOps>(
     }
 }
 
+/// # Safety
+///
+/// Called by the kernel for a file of [`Table<T>`].
 unsafe extern "C" fn release<T: FileOps>(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,
@@ -127,6 +136,9 @@ pub(crate) trait DeviceOps: FileOps {
     fn open(context: &Self::Context) -> Result<kernel::sync::Arc<Self>>;
 }
 
+/// # Safety
+///
+/// Called by the kernel for the node of a [`Device<T>`].
 unsafe extern "C" fn open<T: DeviceOps>(
     _inode: *mut bindings::inode,
     file: *mut bindings::file,

@@ -84,7 +84,7 @@ impl Mapping {
                 start,
                 len,
                 Some(call::<T>),
-                &**owner as *const T as *mut c_void,
+                core::ptr::from_ref(&**owner).cast_mut().cast(),
                 &mut out,
             )
         })?;

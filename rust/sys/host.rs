@@ -3,7 +3,6 @@
 //! What the host kernel tells about itself.
 
 use super::bindings;
-use core::ffi::c_void;
 use kernel::str::CStrExt;
 
 /// Number of possible CPUs; CPU numbers are below it.
@@ -59,16 +58,6 @@ pub(crate) fn kick_cpu(cpu: u32) {
 #[inline]
 pub(crate) fn cpu_relax() {
     core::hint::spin_loop()
-}
-
-/// Runs `f` on every online CPU at once, with interrupts off, and waits.
-pub(crate) fn on_each_cpu<F: Fn() + Sync>(f: F) {
-    extern "C" fn call<F: Fn() + Sync>(arg: *mut c_void) {
-        // SAFETY: `arg` is the `f` below, which outlives the call.
-        unsafe { (*(arg as *const F))() }
-    }
-    // SAFETY: Waits for all CPUs, so that `f` outlives the calls.
-    unsafe { bindings::hvrs_on_each_cpu(Some(call::<F>), &f as *const F as *mut c_void) }
 }
 
 /// Address space of the calling task: compared, never followed.

@@ -58,7 +58,10 @@ pub(crate) fn read<T: Plain>(addr: usize) -> Result<T> {
 pub(crate) fn write<T: Plain>(addr: usize, value: &T) -> Result {
     // SAFETY: No byte of T is padding.
     let bytes = unsafe {
-        core::slice::from_raw_parts((value as *const T).cast::<u8>(), core::mem::size_of::<T>())
+        core::slice::from_raw_parts(
+            core::ptr::from_ref(value).cast::<u8>(),
+            core::mem::size_of::<T>(),
+        )
     };
     write_bytes(addr, bytes)
 }

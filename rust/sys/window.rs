@@ -8,14 +8,15 @@ use core::marker::PhantomData;
 use kernel::error::{to_result, Result};
 
 /// Proof that interrupts are off on this CPU.
+#[derive(Clone, Copy)]
 pub(crate) struct IrqOff<'a>(PhantomData<(&'a (), *mut ())>);
 
 /// Runs `f` with interrupts off.
-pub(crate) fn irqs_off<R>(f: impl FnOnce(&IrqOff<'_>) -> R) -> R {
+pub(crate) fn irqs_off<R>(f: impl FnOnce(IrqOff<'_>) -> R) -> R {
     let flags: u64;
     // SAFETY: Saves RFLAGS and masks interrupts.
     unsafe { core::arch::asm!("pushfq", "pop {}", "cli", out(reg) flags) };
-    let r = f(&IrqOff(PhantomData));
+    let r = f(IrqOff(PhantomData));
     if flags & 1 << 9 != 0 {
         // SAFETY: Interrupts were on before.
         unsafe { core::arch::asm!("sti") };

@@ -16,8 +16,6 @@ pub(crate) struct Capabilities {
     pub(crate) revision: u32,
     /// Controls of every VP.
     pub(crate) controls: Controls,
-    /// CR0 bits that must be 1 in VMX operation.
-    pub(crate) cr0_fixed0: u64,
     /// CR4 bits that may be 1.
     pub(crate) cr4_fixed1: u64,
     /// IA32_VMX_EPT_VPID_CAP.
@@ -137,7 +135,6 @@ impl Capabilities {
         let xcr0 = super::insn::xgetbv0();
         Ok(Self {
             revision: basic as u32 & 0x7fff_ffff,
-            cr0_fixed0: read(msr::IA32_VMX_CR0_FIXED0),
             cr4_fixed1: read(msr::IA32_VMX_CR4_FIXED1),
             ept_vpid: ept,
             preemption_timer_shift: (controls.pin & pin::PREEMPTION_TIMER != 0)
@@ -176,7 +173,7 @@ impl Capabilities {
         ];
         let mut word = 0;
         for (i, set) in bits.into_iter().enumerate() {
-            word |= (set as u64) << i;
+            word |= u64::from(set) << i;
         }
         word
     }

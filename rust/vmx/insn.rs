@@ -102,7 +102,7 @@ pub(super) unsafe fn invept_single(eptp: u64) {
 ///
 /// In VMX root operation; `vpid` is not 0.
 pub(super) unsafe fn invvpid_single(vpid: u16) {
-    let descriptor = InvDescriptor(vpid as u64, 0);
+    let descriptor = InvDescriptor(u64::from(vpid), 0);
     // SAFETY: By the contract; single-context INVVPID is required at load.
     unsafe { asm!("invvpid {}, [{}]", in(reg) 1u64, in(reg) &descriptor, options(nostack)) };
 }
@@ -150,7 +150,7 @@ pub(super) unsafe fn rdmsr(msr: u32) -> u64 {
     unsafe {
         asm!("rdmsr", in("ecx") msr, out("eax") low, out("edx") high, options(nomem, nostack))
     };
-    (high as u64) << 32 | low as u64
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// # Safety
@@ -194,7 +194,7 @@ pub(super) fn xgetbv0() -> u64 {
     unsafe {
         asm!("xgetbv", in("ecx") 0, out("eax") low, out("edx") high, options(nomem, nostack))
     };
-    (high as u64) << 32 | low as u64
+    u64::from(high) << 32 | u64::from(low)
 }
 
 /// # Safety

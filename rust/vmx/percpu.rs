@@ -8,7 +8,7 @@ use super::host_state::HostState;
 use crate::sys::pages::Pages;
 use crate::sys::window::IrqOff;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::AtomicBool;
 use ept::SeenGenerations;
 use kernel::alloc::{flags::GFP_KERNEL, KVec};
 use kernel::error::Result;
@@ -28,8 +28,6 @@ pub(crate) struct PerCpu {
     pub(crate) vmxon: Pages,
     /// This CPU is in a root window: an oops must close it first.
     pub(crate) in_window: AtomicBool,
-    /// Windows opened on this CPU.
-    pub(crate) windows: AtomicU64,
     /// Flush generations of the EPT roots used here.
     pub(crate) seen: SeenGenerations<8>,
     open: UnsafeCell<Open>,
@@ -56,7 +54,6 @@ impl PerCpu {
         Ok(Self {
             vmxon,
             in_window: AtomicBool::new(false),
-            windows: AtomicU64::new(0),
             seen: SeenGenerations::new(),
             open: UnsafeCell::new(Open {
                 entered: Entered::Own { cr4: 0 },
@@ -73,7 +70,7 @@ impl PerCpu {
     /// This is the calling CPU's, and no other reference to it is alive.
     #[allow(clippy::mut_from_ref)]
     #[inline]
-    pub(super) unsafe fn open<'a>(&'a self, _irq: &'a IrqOff<'_>) -> &'a mut Open {
+    pub(super) unsafe fn open<'a>(&'a self, _irq: IrqOff<'a>) -> &'a mut Open {
         // SAFETY: By the contract; interrupts are off.
         unsafe { &mut *self.open.get() }
     }
@@ -94,15 +91,7 @@ impl PerCpus {
 
     /// The calling CPU's.
     #[inline]
-    pub(crate) fn this(&self, _irq: &IrqOff<'_>) -> Option<&PerCpu> {
+    pub(crate) fn this(&self, _irq: IrqOff<'_>) -> Option<&PerCpu> {
         self.0.get(crate::sys::host::cpu_id() as usize)
-    }
-
-    /// Windows opened so far, all CPUs.
-    pub(crate) fn windows(&self) -> u64 {
-        self.0
-            .iter()
-            .map(|cpu| cpu.windows.load(Ordering::Relaxed))
-            .sum()
     }
 }

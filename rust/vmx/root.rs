@@ -49,13 +49,8 @@ impl Root {
 
     /// Makes `root` known to the oops notifier for as long as the result lives.
     pub(crate) fn publish(root: Arc<Root>) -> Published {
-        ROOT.store((&*root as *const Self).cast_mut(), Ordering::Release);
+        ROOT.store(Arc::as_ptr(&root).cast_mut(), Ordering::Release);
         Published(root)
-    }
-
-    /// Windows opened so far.
-    pub(crate) fn windows(&self) -> u64 {
-        self.cpus.windows()
     }
 
     /// Opens a window in which a guest may run.
@@ -67,8 +62,7 @@ impl Root {
         guest: &GuestState,
         same_cpu: bool,
     ) -> Result<OpenWindow<'a>> {
-        // SAFETY: `window` has interrupts off for as long as it is borrowed.
-        let irq = unsafe { &*(&window.irq_off() as *const IrqOff<'_>).cast::<IrqOff<'a>>() };
+        let irq = window.irq_off();
         let open = OpenWindow::enter(self, irq, region)?;
         let host = HostState::open(&self.caps, &open.vmcs, guest, same_cpu, window.cpu());
         open.record().host = Some(host);
@@ -93,14 +87,14 @@ impl Root {
 /// VMX root operation on this CPU with a VMCS current.
 pub(crate) struct OpenWindow<'a> {
     cpu: &'a PerCpu,
-    irq: &'a IrqOff<'a>,
+    irq: IrqOff<'a>,
     /// The current VMCS.
     pub(crate) vmcs: CurrentVmcs<'a>,
 }
 
 impl<'a> OpenWindow<'a> {
     #[inline]
-    fn enter(root: &'a Root, irq: &'a IrqOff<'a>, region: VmcsRegion) -> Result<Self> {
+    fn enter(root: &'a Root, irq: IrqOff<'a>, region: VmcsRegion) -> Result<Self> {
         let cpu = root.cpus.this(irq).ok_or(EIO)?;
         cpu.in_window.store(true, Ordering::Relaxed);
         let Ok(entered) = enter_root(cpu) else {
@@ -118,8 +112,6 @@ impl<'a> OpenWindow<'a> {
             cpu.in_window.store(false, Ordering::Relaxed);
             return Err(EIO);
         }
-        cpu.windows
-            .store(cpu.windows.load(Ordering::Relaxed) + 1, Ordering::Relaxed);
         Ok(Self {
             cpu,
             irq,

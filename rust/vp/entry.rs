@@ -13,7 +13,7 @@ use super::core::{Activity, Deferred, VpCore};
 use super::exits::{self, Leave};
 use super::setup;
 use super::shared::{event, VpShared};
-use crate::machine::Machine;
+use super::Vp;
 use crate::partition::space::Space;
 use crate::partition::{Config, Partition};
 use crate::sys::bindings;
@@ -78,15 +78,14 @@ unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
 ///
 /// EIO: VMX operation could not be entered.
 pub(super) fn run(
-    machine: &Machine,
+    vp: &Vp,
     partition: &Partition,
     config: &Config,
-    index: u32,
-    shared: &VpShared,
     core: &mut VpCore,
     before: impl FnOnce(&mut Running<'_>),
     after: impl FnOnce(&mut Running<'_>),
 ) -> Result<Leave> {
+    let (machine, shared) = (&*vp.machine, &vp.shared);
     let caps = &machine.root.caps;
     let space = &partition.memory.space;
     let window = RunWindow::begin();
@@ -121,7 +120,7 @@ pub(super) fn run(
     }
     running.core.placement.loaded(cpu);
     before(&mut running);
-    enter_while_possible(&mut running, &window, index);
+    enter_while_possible(&mut running, &window, vp.index);
     after(&mut running);
     let leave = running.leave;
     let Running {
@@ -155,7 +154,7 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
                 let vmcs = &running.window.vmcs;
                 vmcs.write(GUEST_RSP, rsp);
                 vmcs.write(GUEST_RFLAGS, rflags);
-                exits::advance_by(running, length as u64);
+                exits::advance_by(running, u64::from(length));
             }
             Deferred::Exception(vector) => exits::raise(running, vector, 0),
         }
@@ -169,13 +168,14 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
             return;
         }
         arm_preemption_timer(running);
-        let context = (running as *mut Running<'_>).cast();
+        let context = core::ptr::from_mut(running).cast();
         let gprs = running.core.gprs.as_mut_ptr();
         running.leave = Leave::Again;
-        // SAFETY: A VMCS is current, interrupts are off, the host's state is in the host-state
-        // table; nothing in guest context calls the kernel.
-        let result =
-            window.guest_context(|| unsafe { bindings::hvrs_vmx_loop(gprs, context, launched) });
+        let result = window.guest_context(|| {
+            // SAFETY: A VMCS is current, interrupts are off, the host's state is in the host-state
+            // table; nothing in guest context calls the kernel.
+            unsafe { bindings::hvrs_vmx_loop(gprs, context, launched) }
+        });
         guest_mode.leave();
         launched = true;
         if result < 0 {
@@ -254,9 +254,9 @@ fn arm_preemption_timer(running: &mut Running<'_>) {
         return;
     };
     let ticks = match running.core.timer_tsc {
-        u64::MAX => u32::MAX as u64,
+        u64::MAX => u64::from(u32::MAX),
         // Rounded up: an exit before the time would find nothing due.
-        due => ((due.saturating_sub(rdtsc()) >> shift) + 1).min(u32::MAX as u64),
+        due => ((due.saturating_sub(rdtsc()) >> shift) + 1).min(u64::from(u32::MAX)),
     };
     running
         .window

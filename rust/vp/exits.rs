@@ -136,7 +136,7 @@ pub(super) fn leave(r: &mut Running<'_>, why: Leave) -> bool {
 /// the single-step trap that it owes (SDM 28.2.1).
 #[inline(always)]
 pub(super) fn advance(r: &mut Running<'_>) {
-    let length = r.window.vmcs.read(VM_EXIT_INSTRUCTION_LEN) as u64;
+    let length = u64::from(r.window.vmcs.read(VM_EXIT_INSTRUCTION_LEN));
     advance_by(r, length);
 }
 
@@ -147,7 +147,7 @@ pub(super) fn advance_by(r: &mut Running<'_>, length: u64) {
     let mut rip = vmcs.read(GUEST_RIP).wrapping_add(length);
     // Outside 64-bit mode RIP does not go beyond 4 GiB.
     if rip >> 32 == 1 && vmcs.read(VM_ENTRY_CONTROLS) & IA32E == 0 {
-        rip = rip as u32 as u64;
+        rip = u64::from(rip as u32);
     }
     vmcs.write(GUEST_RIP, rip);
     let blocking = vmcs.read(GUEST_INTERRUPTIBILITY_INFO);
@@ -245,7 +245,7 @@ fn ept_violation(r: &mut Running<'_>) -> bool {
 
 /// XSETBV (SDM volume 2): XCR0 only, what the guest's CPUID shows, in legal combinations.
 fn xsetbv(r: &mut Running<'_>) -> bool {
-    let value = r.core.gprs[RDX] << 32 | r.core.gprs[RAX] as u32 as u64;
+    let value = r.core.gprs[RDX] << 32 | u64::from(r.core.gprs[RAX] as u32);
     if r.core.gprs[RCX] as u32 != 0 || cpl(r) != 0 || !r.config.xcr0_is_legal(value) {
         return fault(r, vector::GP, 0);
     }

@@ -32,10 +32,10 @@ pub(super) fn fetch(partition: &Partition, capture: &Capture) -> Bytes {
     let start = if long {
         capture.rip
     } else {
-        capture.cs.base.wrapping_add(capture.rip) as u32 as u64
+        u64::from(capture.cs.base.wrapping_add(capture.rip) as u32)
     };
     while out.len < 15 {
-        let gva = start.wrapping_add(out.len as u64);
+        let gva = start.wrapping_add(u64::from(out.len));
         let in_page = (4096 - (gva & 0xfff)) as usize;
         let want = in_page.min(15 - out.len as usize);
         let at = out.len as usize;

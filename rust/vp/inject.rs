@@ -168,7 +168,7 @@ impl VpCore {
     /// back (SDM 30.1.2).
     pub(super) fn update_tpr_threshold(&mut self, vmcs: &CurrentVmcs<'_>) {
         let threshold = match self.lapic.highest_irr() {
-            Some(vector) if vector >> 4 <= self.lapic.tpr() >> 4 => (vector >> 4) as u32,
+            Some(vector) if vector >> 4 <= self.lapic.tpr() >> 4 => u32::from(vector >> 4),
             _ => 0,
         };
         if threshold != self.tpr_threshold {

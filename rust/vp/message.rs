@@ -188,7 +188,7 @@ impl Message {
             HVMSG_X64_APIC_EOI,
             &HvX64ApicEoiMessage {
                 vp_index,
-                interrupt_vector: vector as u32,
+                interrupt_vector: u32::from(vector),
             },
         );
     }

@@ -53,7 +53,7 @@ pub(super) fn apic_access(
     };
     let now = core.guest_tsc(rdtsc());
     let offset = (gpa & 0xfff) as u16;
-    let size = instruction.size.bytes() as u8;
+    let size = instruction.size.bytes();
     let memory = match instruction.access() {
         Access::Write => 0,
         Access::Read | Access::ReadWrite => core.lapic.mmio_read(offset, size, now),

@@ -255,7 +255,7 @@ fn read_special(
         Special::Cr0 => guest_cr0(vmcs),
         Special::Cr2 => core.guest.cr2,
         Special::Cr4 => guest_cr4(vmcs),
-        Special::Cr8 => core.lapic.cr8() as u64,
+        Special::Cr8 => u64::from(core.lapic.cr8()),
         Special::Xfem => core.guest.xcr0,
         Special::Efer => vmcs.read(GUEST_IA32_EFER),
         Special::ApicBase => core.lapic.apic_base(),
@@ -271,7 +271,7 @@ fn read_special(
             Activity::Halted => HV_INTERNAL_ACTIVITY_HALT_SUSPEND,
             Activity::Running | Activity::Shutdown => 0,
         },
-        Special::InitialApicId => core.lapic.apic_id() as u64,
+        Special::InitialApicId => u64::from(core.lapic.apic_id()),
         Special::Xmm(n) => return Ok(fp(XSAVE_XMM + 16 * n)),
         Special::FpMmx(n) => return Ok(fp(XSAVE_ST + 16 * n)),
         // FCW, FSW, FTW, FOP, RIP as FXSAVE has them.
@@ -331,7 +331,7 @@ fn write(
         Place::Table(base, limit) => {
             let table = value.table();
             vmcs.write(base, table.base);
-            vmcs.write(limit, table.limit as u32);
+            vmcs.write(limit, u32::from(table.limit));
         }
         Place::Natural(GUEST_RFLAGS) => {
             vmcs.write(GUEST_RFLAGS, value.low & RFLAGS_BITS | cr::RFLAGS_FIXED)
@@ -428,7 +428,7 @@ fn write_special(
         Special::PendingEvent0 => match HvX64PendingExceptionEvent::from_value(value) {
             None => {}
             Some(Ok(event)) if event.vector < 32 => {
-                if event.vector == x86def::vector::PF as u16 {
+                if event.vector == u16::from(x86def::vector::PF) {
                     core.guest.cr2 = event.exception_parameter;
                 }
                 let info = IntrInfo::new(intr_type::HARD_EXCEPTION, event.vector as u8);
@@ -464,7 +464,7 @@ fn write_special(
             }
             let kept = HvRegisterValue {
                 low: v,
-                high: mxcsr as u64,
+                high: u64::from(mxcsr),
             };
             write_fp(core, 16, kept, cr::XCR0_X87 | cr::XCR0_SSE);
         }
@@ -488,7 +488,7 @@ fn set_pending(core: &mut VpCore, pending: HvX64PendingInterruption) -> HvResult
         core.injection = None;
         return Ok(());
     }
-    let kind = pending.interruption_type() as u32;
+    let kind = u32::from(pending.interruption_type());
     let vector = pending.vector();
     if pending.0 & HvX64PendingInterruption::RESERVED != 0 || vector > 255 || matches!(kind, 1 | 7)
     {
@@ -510,7 +510,7 @@ fn set_pending(core: &mut VpCore, pending: HvX64PendingInterruption) -> HvResult
             None => info,
         },
         error_code: pending.error_code().unwrap_or(0),
-        instruction_length: pending.instruction_length() as u32,
+        instruction_length: u32::from(pending.instruction_length()),
     });
     core.check_events = true;
     Ok(())

@@ -126,7 +126,7 @@ const HOST_TR: u16 = 0x40;
 pub(crate) fn reset_registers(vmcs: &CurrentVmcs<'_>, core: &mut VpCore) {
     core.gprs = [0; 16];
     // Family and model in EDX.
-    core.gprs[super::core::RDX] = crate::vmx::insn::cpuid(1, 0)[0] as u64 & 0xfff_ffff;
+    core.gprs[super::core::RDX] = u64::from(crate::vmx::insn::cpuid(1, 0)[0]) & 0xfff_ffff;
     vmcs.write(GUEST_RSP, 0);
     vmcs.write(GUEST_RIP, 0xfff0);
     vmcs.write(GUEST_RFLAGS, cr::RFLAGS_FIXED);
@@ -191,8 +191,15 @@ pub(super) fn init(vmcs: &CurrentVmcs<'_>, core: &mut VpCore) {
 
 /// SIPI: real mode at `vector` << 12 (SDM 11.4.4).
 pub(super) fn start(vmcs: &CurrentVmcs<'_>, core: &mut VpCore, vector: u8) {
-    let base = (vector as u64) << 12;
-    write_segment(vmcs, Segment::Cs, (vector as u16) << 8, base, 0xffff, 0x9b);
+    let base = u64::from(vector) << 12;
+    write_segment(
+        vmcs,
+        Segment::Cs,
+        u16::from(vector) << 8,
+        base,
+        0xffff,
+        0x9b,
+    );
     vmcs.write(GUEST_RIP, 0);
     core.activity = Activity::Running;
 }

@@ -100,7 +100,7 @@ impl VpShared {
 
     /// Posts a start-up IPI.
     pub(crate) fn post_sipi(&self, vector: u8) {
-        self.sipi_vector.store(vector as u32, Ordering::Relaxed);
+        self.sipi_vector.store(u32::from(vector), Ordering::Relaxed);
         self.set_event(event::SIPI);
     }
 
@@ -111,7 +111,8 @@ impl VpShared {
 
     /// Posts an ExtINT.
     pub(crate) fn post_extint(&self, vector: u8) {
-        self.extint_vector.store(vector as u32, Ordering::Relaxed);
+        self.extint_vector
+            .store(u32::from(vector), Ordering::Relaxed);
         self.set_event(event::EXTINT);
     }
 

@@ -17,9 +17,9 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
         let input = cpuid_input(r.core, &r.window.vmcs, r.partition.nr_vps());
         r.config.cpu.lookup(leaf, subleaf, &input)
     };
-    r.core.gprs[RAX] = eax as u64;
-    r.core.gprs[RBX] = ebx as u64;
-    r.core.gprs[RCX] = ecx as u64;
-    r.core.gprs[RDX] = edx as u64;
+    r.core.gprs[RAX] = u64::from(eax);
+    r.core.gprs[RBX] = u64::from(ebx);
+    r.core.gprs[RCX] = u64::from(ecx);
+    r.core.gprs[RDX] = u64::from(edx);
     skip(r)
 }

@@ -29,7 +29,7 @@ pub(super) fn control(r: &mut Running<'_>) -> bool {
 fn write_cr0(r: &mut Running<'_>, value: u64) -> bool {
     // Without long mode only the low half is written.
     let value = if r.window.vmcs.read(VM_ENTRY_CONTROLS) & super::IA32E == 0 {
-        value as u32 as u64
+        u64::from(value as u32)
     } else {
         value
     };

@@ -53,7 +53,10 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
             r.core.requeue(vmcs);
             fault(r, vector::AC, error_code)
         }
-        other => leave(r, Leave::Unhandled(ExitReason::EXCEPTION_NMI, other as u64)),
+        other => leave(
+            r,
+            Leave::Unhandled(ExitReason::EXCEPTION_NMI, u64::from(other)),
+        ),
     }
 }
 

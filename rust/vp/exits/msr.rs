@@ -42,7 +42,7 @@ pub(super) fn read(r: &mut Running<'_>) -> bool {
 
 #[inline(always)]
 fn give(r: &mut Running<'_>, value: u64) -> bool {
-    r.core.gprs[RAX] = value as u32 as u64;
+    r.core.gprs[RAX] = u64::from(value as u32);
     r.core.gprs[RDX] = value >> 32;
     skip(r)
 }
@@ -50,7 +50,7 @@ fn give(r: &mut Running<'_>, value: u64) -> bool {
 #[inline(always)]
 pub(super) fn write(r: &mut Running<'_>) -> bool {
     let msr = r.core.gprs[RCX] as u32;
-    let value = r.core.gprs[RDX] << 32 | r.core.gprs[RAX] as u32 as u64;
+    let value = r.core.gprs[RDX] << 32 | u64::from(r.core.gprs[RAX] as u32);
     if HV_X64_MSR_RANGE.contains(&msr) {
         return write_synthetic(r, msr, value);
     }
@@ -79,7 +79,7 @@ fn read_synthetic(r: &mut Running<'_>, msr: u32) -> bool {
         Some(Err(_)) => fault(r, vector::GP, 0),
         Some(Ok(VpRead::Value(value))) => give(r, value),
         Some(Ok(VpRead::Tpr)) => {
-            let tpr = r.core.lapic.tpr() as u64;
+            let tpr = u64::from(r.core.lapic.tpr());
             give(r, tpr)
         }
         Some(Ok(VpRead::Icr)) => {
@@ -143,7 +143,7 @@ pub(crate) fn get(
     }
     let row = check_read(msr, &config.cpu).map_err(|_| GeneralProtection)?;
     Ok(match row.kind {
-        MsrKind::Vmcs(VmcsMsr::SysenterCs) => vmcs.read(GUEST_SYSENTER_CS) as u64,
+        MsrKind::Vmcs(VmcsMsr::SysenterCs) => u64::from(vmcs.read(GUEST_SYSENTER_CS)),
         MsrKind::Vmcs(VmcsMsr::Efer) => vmcs.read(GUEST_IA32_EFER),
         MsrKind::Vmcs(VmcsMsr::Pat) => vmcs.read(GUEST_IA32_PAT),
         MsrKind::Vmcs(VmcsMsr::Debugctl) => vmcs.read(GUEST_IA32_DEBUGCTL),
@@ -288,6 +288,6 @@ impl VpEnv for Env<'_> {
     #[inline(always)]
     fn runtime_100ns(&self) -> u64 {
         let ticks = self.core.runtime_at(self.now);
-        ((ticks as u128 * self.config.time.scale() as u128) >> 64) as u64
+        ((u128::from(ticks) * u128::from(self.config.time.scale())) >> 64) as u64
     }
 }

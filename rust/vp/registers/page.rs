@@ -36,7 +36,7 @@ pub(crate) fn fill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>) {
         cr0: guest_cr0(vmcs),
         cr3: vmcs.read(GUEST_CR3),
         cr4: guest_cr4(vmcs),
-        cr8: core.lapic.cr8() as u64,
+        cr8: u64::from(core.lapic.cr8()),
         efer: vmcs.read(GUEST_IA32_EFER),
         dr7: vmcs.read(GUEST_DR7),
         pending_interruption: pending_interruption(core).0,

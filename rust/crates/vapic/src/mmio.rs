@@ -137,9 +137,9 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
     pub fn icr(&self) -> u64 {
         let low = u64::from(self.page.get(regs::ICR_LOW));
         if self.is_x2apic() {
-            u64::from(self.page.get(regs::ICR_LOW + 4)) << 56 | low
+            (u64::from(self.page.get(regs::ICR_LOW + 4)) << 56) | low
         } else {
-            u64::from(self.page.get(regs::ICR_HIGH)) << 32 | low
+            (u64::from(self.page.get(regs::ICR_HIGH)) << 32) | low
         }
     }
 

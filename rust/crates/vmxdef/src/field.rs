@@ -13,7 +13,7 @@ macro_rules! width {
             type Value = $value;
             #[inline(always)]
             fn encoding(self) -> u64 {
-                self.0 as u64
+                u64::from(self.0)
             }
             #[inline(always)]
             fn from_raw(raw: u64) -> $value {
@@ -21,7 +21,7 @@ macro_rules! width {
             }
             #[inline(always)]
             fn to_raw(value: $value) -> u64 {
-                value as u64
+                u64::from(value)
             }
         }
     };

@@ -35,7 +35,7 @@ pub mod ar {
     /// The descriptor privilege level.
     #[inline]
     pub const fn dpl(ar: u32) -> u8 {
-        (ar >> 5 & 3) as u8
+        ((ar >> 5) & 3) as u8
     }
 }
 
