@@ -125,6 +125,13 @@ fn recover() {
     cpu::cli();
     apic::init();
     cpu::set_cr8(0);
+    for vector in 32..=255 {
+        idt::hook(vector, |_| apic::eoi());
+    }
+    for _ in 32..=255 {
+        apic::eoi(); // whatever is in service
+        cpu::take_interrupts(); // and whatever is pending
+    }
     cpu::set_dr7(0x400);
     if crate::cpuid::RDTSCP.present() {
         let _ = crate::probe::wrmsr(crate::msr::IA32_TSC_AUX, 0);

@@ -61,6 +61,7 @@ pub mod msr;
 pub mod paging;
 pub mod percpu;
 pub mod probe;
+pub mod record;
 pub mod smp;
 pub mod time;
 pub mod xstate;
