@@ -22,6 +22,16 @@ module! {
     authors: ["The hvrs developers"],
     description: "Hyper-V-compatible hypervisor for Intel VT-x behind /dev/mshv",
     license: "GPL v2",
+    params: {
+        large_pages: u8 {
+            default: 1,
+            description: "Map guest memory by pages of 2 MiB and 1 GiB where the VMM's memory has them: 1 (default) or 0",
+        },
+        ple_window: u32 {
+            default: 4096,
+            description: "TSC ticks that a guest may spin by PAUSE before another thread gets its CPU, on CPUs with pause-loop exiting: 4096 (default)",
+        },
+    },
 }
 
 /// What lives from insmod to rmmod. Field order is drop order: first nobody can open a file, then
@@ -33,7 +43,10 @@ struct HvrsModule {
 
 impl kernel::Module for HvrsModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
-        let machine = machine::Machine::new()?;
+        let machine = machine::Machine::new(machine::Options {
+            large_pages: *module_parameters::large_pages.value() != 0,
+            ple_window: *module_parameters::ple_window.value(),
+        })?;
         let devices = device::Devices::register(&machine)?;
         pr_info!("version {}\n", machine::VERSION);
         Ok(Self {

@@ -103,11 +103,22 @@ impl Drop for Vpid {
     }
 }
 
+/// The module's parameters, see `modinfo hvrs`.
+#[derive(Clone, Copy)]
+pub(crate) struct Options {
+    /// Map by large pages.
+    pub(crate) large_pages: bool,
+    /// PLE_WINDOW in TSC ticks.
+    pub(crate) ple_window: u32,
+}
+
 /// The machine.
 #[pin_data]
 pub(crate) struct Machine {
     _notifiers: Notifiers,
     _published: Published,
+    /// Parameters.
+    pub(crate) options: Options,
     /// VMX.
     pub(crate) root: Arc<Root>,
     /// MSR bitmap of every VP.
@@ -124,7 +135,7 @@ impl Machine {
     /// # Errors
     ///
     /// EOPNOTSUPP, with the reason in the log.
-    pub(crate) fn new() -> Result<Arc<Self>> {
+    pub(crate) fn new(options: Options) -> Result<Arc<Self>> {
         let caps = Capabilities::read().map_err(|refusal| {
             pr_err!("{}\n", refusal);
             eopnotsupp()
@@ -136,6 +147,7 @@ impl Machine {
             try_pin_init!(Self {
                 _notifiers: Notifiers::register()?,
                 _published: published,
+                options,
                 root,
                 msr_bitmap,
                 vpids: VpidPool::new(),

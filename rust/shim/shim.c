@@ -120,9 +120,14 @@ bool hvrs_mitigate_itlb_multihit(void)
 	return boot_cpu_has_bug(X86_BUG_ITLB_MULTIHIT);
 }
 
-void hvrs_cpu_relax(void)
+bool hvrs_mitigate_spectre_v2(void)
 {
-	cpu_relax();
+	return boot_cpu_has(X86_FEATURE_IBPB) && boot_cpu_has_bug(X86_BUG_SPECTRE_V2);
+}
+
+bool hvrs_mitigate_l1tf(void)
+{
+	return boot_cpu_has(X86_FEATURE_FLUSH_L1D) && boot_cpu_has_bug(X86_BUG_L1TF);
 }
 
 void __noreturn hvrs_panic(void)

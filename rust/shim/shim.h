@@ -39,7 +39,10 @@ bool hvrs_tsc_reliable(void);
 bool hvrs_fred_enabled(void);
 bool hvrs_preempt_rt(void);
 bool hvrs_mitigate_itlb_multihit(void);
-void hvrs_cpu_relax(void);
+/* The CPU has IBPB, and needs it between guests. */
+bool hvrs_mitigate_spectre_v2(void);
+/* The CPU has L1D_FLUSH, and needs it before a guest runs. */
+bool hvrs_mitigate_l1tf(void);
 void __noreturn hvrs_panic(void);
 
 /*

@@ -8,8 +8,12 @@
  * as a frame pointer.
  */
 #include <linux/linkage.h>
+#include <linux/stringify.h>
+#include <asm/alternative.h>
 #include <asm/asm.h>
+#include <asm/cpufeatures.h>
 #include <asm/nospec-branch.h>
+#include <asm/segment.h>
 #include <asm/unwind_hints.h>
 
 /* u64 gprs[16], in the processor's order */
@@ -32,6 +36,17 @@
 /* VMCS encodings (SDM appendix B) */
 #define HOST_RSP	0x6c14
 #define HOST_RIP	0x6c16
+
+/* The kernel's own selector for VERW is not exported. */
+.section .rodata
+.balign 2
+hvrs_verw_sel:
+	.short __KERNEL_DS
+
+/* MDS, MMIO stale data: nothing of the host stays in CPU buffers for the guest to sample. */
+.macro CLEAR_BUFFERS
+	ALTERNATIVE "", __stringify(verw hvrs_verw_sel(%rip)), X86_FEATURE_CLEAR_CPU_BUF_VM
+.endm
 
 .section .noinstr.text, "ax"
 
@@ -56,7 +71,7 @@ SYM_FUNC_START(hvrs_vmx_loop)
 	mov $HOST_RIP, %eax
 	lea .Lexit(%rip), %rcx
 	vmwrite %rcx, %rax
-	test %dl, %dl			/* no MOV below changes the flags */
+	bt $0, %edx			/* CF: neither MOV nor VERW below changes it */
 
 	mov GPR_RBP(%rdi), %rbp
 	mov GPR_R12(%rdi), %r12
@@ -74,7 +89,8 @@ SYM_FUNC_START(hvrs_vmx_loop)
 	mov GPR_R11(%rdi), %r11
 	mov GPR_RDI(%rdi), %rdi
 	UNWIND_HINT_SAVE
-	jnz 1f
+	CLEAR_BUFFERS
+	jc 1f
 	vmlaunch
 	jmp .Lfail
 1:	vmresume
@@ -114,6 +130,7 @@ SYM_INNER_LABEL_ALIGN(hvrs_vmx_exit, SYM_L_LOCAL)
 	mov GPR_R10(%rdi), %r10
 	mov GPR_R11(%rdi), %r11
 	mov GPR_RDI(%rdi), %rdi
+	CLEAR_BUFFERS
 	vmresume
 
 .Lfail:

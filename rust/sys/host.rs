@@ -48,6 +48,18 @@ pub(crate) fn itlb_multihit() -> bool {
     unsafe { bindings::hvrs_mitigate_itlb_multihit() }
 }
 
+/// IBPB is there and needed between guests.
+pub(crate) fn spectre_v2() -> bool {
+    // SAFETY: Reads CPU features and bugs.
+    unsafe { bindings::hvrs_mitigate_spectre_v2() }
+}
+
+/// An L1D flush is there and needed before a guest runs.
+pub(crate) fn l1tf() -> bool {
+    // SAFETY: Reads CPU features and bugs.
+    unsafe { bindings::hvrs_mitigate_l1tf() }
+}
+
 /// Makes `cpu` leave guest mode, if it is in it, by a reschedule interrupt.
 pub(crate) fn kick_cpu(cpu: u32) {
     // SAFETY: `cpu` is a CPU that ran a VP, so it exists.
@@ -57,7 +69,7 @@ pub(crate) fn kick_cpu(cpu: u32) {
 /// One turn of a busy wait.
 #[inline]
 pub(crate) fn cpu_relax() {
-    core::hint::spin_loop()
+    core::hint::spin_loop();
 }
 
 /// Address space of the calling task: compared, never followed.

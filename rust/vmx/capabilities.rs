@@ -30,6 +30,14 @@ pub(crate) struct Capabilities {
     pub(crate) pku: bool,
     /// IA32_TSC_AUX exists.
     pub(crate) tsc_aux: bool,
+    /// IA32_PERF_GLOBAL_CTRL is switched: host counters, and PEBS records, stop in the guest.
+    pub(crate) perf_global_ctrl: bool,
+    /// VMXON faults while Intel PT traces (SDM 33.5.1): look before each window.
+    pub(crate) pt_excludes_vmx: bool,
+    /// IBPB between guests.
+    pub(crate) ibpb: bool,
+    /// L1D flush at each window.
+    pub(crate) l1d_flush: bool,
 }
 
 /// Why hvrs cannot run here.
@@ -106,7 +114,7 @@ impl Capabilities {
             return Err(Refusal::Old("TRUE capability MSRs"));
         }
         let misc = read(msr::IA32_VMX_MISC);
-        let controls = Controls::choose(&controls::CapabilityMsrs {
+        let mut controls = Controls::choose(&controls::CapabilityMsrs {
             pin: read(msr::IA32_VMX_TRUE_PINBASED_CTLS),
             primary: read(msr::IA32_VMX_TRUE_PROCBASED_CTLS),
             secondary: read(msr::IA32_VMX_PROCBASED_CTLS2),
@@ -132,6 +140,10 @@ impl Capabilities {
                 return Err(Refusal::Ept(name));
             }
         }
+        // Architectural performance monitoring version 2 brought IA32_PERF_GLOBAL_CTRL.
+        let has_perf = cpuid(0, 0)[0] >= 0xa && cpuid(0xa, 0)[0] & 0xff >= 2;
+        let perf_global_ctrl = controls.switch_perf_global_ctrl(has_perf);
+        let has_pt = cpuid(0, 0)[0] >= 7 && cpuid(7, 0)[1] & 1 << 25 != 0;
         let xcr0 = super::insn::xgetbv0();
         Ok(Self {
             revision: basic as u32 & 0x7fff_ffff,
@@ -144,6 +156,10 @@ impl Capabilities {
             pku: super::insn::read_cr4() & x86def::cr::CR4_PKE != 0,
             tsc_aux: controls.secondary & secondary::ENABLE_RDTSCP != 0
                 && cpuid(0x8000_0001, 0)[3] & 1 << 27 != 0,
+            perf_global_ctrl,
+            pt_excludes_vmx: has_pt && misc & msr::MISC_PT_IN_VMX == 0,
+            ibpb: host::spectre_v2(),
+            l1d_flush: host::l1tf(),
             controls,
         })
     }

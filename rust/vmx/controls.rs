@@ -38,12 +38,12 @@ const EXIT: Wanted = Wanted {
         | exit::LOAD_IA32_PAT
         | exit::SAVE_IA32_EFER
         | exit::LOAD_IA32_EFER,
-    wanted: exit::SAVE_PREEMPTION_TIMER,
+    wanted: exit::SAVE_PREEMPTION_TIMER | exit::LOAD_IA32_PERF_GLOBAL_CTRL,
 };
 
 const ENTRY: Wanted = Wanted {
     required: entry::LOAD_DEBUG_CONTROLS | entry::LOAD_IA32_PAT | entry::LOAD_IA32_EFER,
-    wanted: 0,
+    wanted: entry::LOAD_IA32_PERF_GLOBAL_CTRL,
 };
 
 /// The five capability MSRs (SDM A.3 to A.5), the TRUE ones where there are two.
@@ -97,5 +97,16 @@ impl Controls {
             controls.pin &= !pin::PREEMPTION_TIMER;
         }
         Ok(controls)
+    }
+
+    /// Keeps IA32_PERF_GLOBAL_CTRL's controls if both are there and `exists`. Whether they are kept.
+    pub(crate) fn switch_perf_global_ctrl(&mut self, exists: bool) -> bool {
+        let both = self.exit & exit::LOAD_IA32_PERF_GLOBAL_CTRL != 0
+            && self.entry & entry::LOAD_IA32_PERF_GLOBAL_CTRL != 0;
+        if !(exists && both) {
+            self.exit &= !exit::LOAD_IA32_PERF_GLOBAL_CTRL;
+            self.entry &= !entry::LOAD_IA32_PERF_GLOBAL_CTRL;
+        }
+        exists && both
     }
 }

@@ -13,6 +13,7 @@
 //! | SYSENTER, PAT, EFER | load from VMCS | written at opening |
 //! | DS, ES, FS, GS, LDTR selectors | become 0 | reloaded if they were not 0 |
 //! | GDTR, IDTR, TR limits | become maximal | IDTR here, GDTR and TSS by the kernel |
+//! | PERF_GLOBAL_CTRL | load from VMCS; 0 in the guest, so that the host's PEBS does not write there | written at opening |
 //! | DR7, DEBUGCTL | 0x400, 0 | written back |
 //! | DR0 to DR3, DR6 | nothing | swapped while the guest has breakpoints |
 //! | XCR0, PKRU | nothing | swapped |
@@ -124,6 +125,13 @@ impl HostState {
             vmcs.write(HOST_FS_BASE, fs_base);
             vmcs.write(HOST_CR3, insn::read_cr3());
             vmcs.write(HOST_CR4, insn::read_cr4());
+            if caps.perf_global_ctrl {
+                // perf may have changed it since the last window.
+                vmcs.write(
+                    HOST_IA32_PERF_GLOBAL_CTRL,
+                    insn::rdmsr(IA32_PERF_GLOBAL_CTRL),
+                );
+            }
             let idtr = insn::sidt();
             if !same_cpu {
                 vmcs.write(HOST_CR0, insn::read_cr0());
@@ -171,6 +179,9 @@ impl HostState {
             }
             insn::write_cr2(guest.cr2);
             host.load_msrs(&guest.msrs);
+            if caps.l1d_flush {
+                insn::wrmsr(IA32_FLUSH_CMD, 1);
+            }
             host
         }
     }

@@ -172,6 +172,18 @@ pub(crate) fn rdmsr_safe(msr: u32) -> Option<u64> {
     unsafe { bindings::hvrs_rdmsr_safe(msr, &mut value) }.then_some(value)
 }
 
+/// Indirect branch prediction barrier; the CPU must have it.
+pub(super) fn ibpb() {
+    // SAFETY: The caller checked CPUID; a command without other effect.
+    unsafe { wrmsr(x86def::msr::IA32_PRED_CMD, 1) }
+}
+
+/// IA32_RTIT_CTL.TraceEn; the CPU must have Intel PT.
+pub(super) fn pt_is_tracing() -> bool {
+    // SAFETY: The caller checked CPUID.
+    unsafe { rdmsr(x86def::msr::IA32_RTIT_CTL) & 1 != 0 }
+}
+
 /// The TSC.
 #[inline(always)]
 pub(crate) fn rdtsc() -> u64 {

@@ -8,7 +8,7 @@ use super::host_state::HostState;
 use crate::sys::pages::Pages;
 use crate::sys::window::IrqOff;
 use core::cell::UnsafeCell;
-use core::sync::atomic::AtomicBool;
+use core::sync::atomic::{AtomicBool, AtomicU64};
 use ept::SeenGenerations;
 use kernel::alloc::{flags::GFP_KERNEL, KVec};
 use kernel::error::Result;
@@ -30,6 +30,8 @@ pub(crate) struct PerCpu {
     pub(crate) in_window: AtomicBool,
     /// Flush generations of the EPT roots used here.
     pub(crate) seen: SeenGenerations<8>,
+    /// VMCS that ran here last: another one needs IBPB first.
+    pub(crate) last_vmcs: AtomicU64,
     open: UnsafeCell<Open>,
 }
 
@@ -55,6 +57,7 @@ impl PerCpu {
             vmxon,
             in_window: AtomicBool::new(false),
             seen: SeenGenerations::new(),
+            last_vmcs: AtomicU64::new(!0),
             open: UnsafeCell::new(Open {
                 entered: Entered::Own { cr4: 0 },
                 vmcs: !0,

@@ -17,7 +17,8 @@ use super::vmcs::{CurrentVmcs, VmcsRegion};
 use crate::sys::window::{irqs_off, IrqOff, RunWindow};
 use core::sync::atomic::{AtomicPtr, Ordering};
 use ept::RootGeneration;
-use kernel::error::{code::EIO, Result};
+use kernel::error::code::{EBUSY, EIO};
+use kernel::error::Result;
 use kernel::sync::Arc;
 use x86def::cr::CR4_VMXE;
 
@@ -54,6 +55,10 @@ impl Root {
     }
 
     /// Opens a window in which a guest may run.
+    ///
+    /// # Errors
+    ///
+    /// EBUSY: Intel PT traces, on a CPU where it may not in VMX operation; EIO: VMXON failed.
     #[inline]
     pub(crate) fn open_run<'a>(
         &'a self,
@@ -64,6 +69,10 @@ impl Root {
     ) -> Result<OpenWindow<'a>> {
         let irq = window.irq_off();
         let open = OpenWindow::enter(self, irq, region)?;
+        if self.caps.ibpb && open.cpu.last_vmcs.load(Ordering::Relaxed) != region.0 {
+            open.cpu.last_vmcs.store(region.0, Ordering::Relaxed);
+            insn::ibpb();
+        }
         let host = HostState::open(&self.caps, &open.vmcs, guest, same_cpu, window.cpu());
         open.record().host = Some(host);
         Ok(open)
@@ -96,6 +105,9 @@ impl<'a> OpenWindow<'a> {
     #[inline]
     fn enter(root: &'a Root, irq: IrqOff<'a>, region: VmcsRegion) -> Result<Self> {
         let cpu = root.cpus.this(irq).ok_or(EIO)?;
+        if root.caps.pt_excludes_vmx && insn::pt_is_tracing() {
+            return Err(EBUSY);
+        }
         cpu.in_window.store(true, Ordering::Relaxed);
         let Ok(entered) = enter_root(cpu) else {
             cpu.in_window.store(false, Ordering::Relaxed);

@@ -129,9 +129,10 @@ pub(super) fn run(
     open.close(caps, &mut core.guest);
     core.placement.cleared();
     core.runtime_ticks = core.runtime_at(rdtsc());
-    shared.exits.fetch_add(core.exits, Ordering::Relaxed);
+    let summary = &partition.summary;
+    summary.exits.fetch_add(core.exits, Ordering::Relaxed);
+    summary.windows.fetch_add(1, Ordering::Relaxed);
     core.exits = 0;
-    shared.windows.fetch_add(1, Ordering::Relaxed);
     window.end();
     Ok(leave)
 }

@@ -95,7 +95,7 @@ pub(crate) fn initialize(
     vmcs.write(TSC_OFFSET, core.tsc_offset);
     if caps.has(secondary::PAUSE_LOOP_EXITING) {
         vmcs.write(PLE_GAP, 128);
-        vmcs.write(PLE_WINDOW, 4096);
+        vmcs.write(PLE_WINDOW, machine.options.ple_window);
     }
     vmcs.write(CR0_GUEST_HOST_MASK, CR0_OWNED);
     vmcs.write(CR4_GUEST_HOST_MASK, cr4_owned(caps, config.cr4_allowed));
@@ -111,6 +111,9 @@ pub(crate) fn initialize(
         vmcs.write(field, 0);
     }
     vmcs.write(GUEST_IA32_PAT, IA32_PAT_RESET);
+    if caps.perf_global_ctrl {
+        vmcs.write(GUEST_IA32_PERF_GLOBAL_CTRL, 0);
+    }
     reset_registers(vmcs, core);
     core.primary = controls.primary;
     core.tpr_threshold = 0;

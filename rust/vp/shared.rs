@@ -40,10 +40,6 @@ pub(crate) struct VpShared {
     extint_vector: AtomicU32,
     destination: AtomicU64,
     blocked: AtomicBool,
-    /// VM exits so far.
-    pub(crate) exits: AtomicU64,
-    /// Windows so far.
-    pub(crate) windows: AtomicU64,
     sleeper: Sleeper,
 }
 
@@ -59,8 +55,6 @@ impl VpShared {
             extint_vector: AtomicU32::new(0),
             destination: AtomicU64::new(view.to_bits()),
             blocked: AtomicBool::new(false),
-            exits: AtomicU64::new(0),
-            windows: AtomicU64::new(0),
             sleeper,
         })
     }

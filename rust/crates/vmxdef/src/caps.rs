@@ -48,6 +48,8 @@ pub const BASIC_TRUE_CTLS: u64 = 1 << 55;
 pub const MISC_STORE_LMA: u64 = 1 << 5;
 /// IA32_VMX_MISC: activity state HLT is supported.
 pub const MISC_ACTIVITY_HLT: u64 = 1 << 6;
+/// IA32_VMX_MISC: Intel PT may trace in VMX operation.
+pub const MISC_PT_IN_VMX: u64 = 1 << 14;
 /// IA32_VMX_MISC: bits 4:0, the preemption timer counts at TSC rate divided by two to this power.
 pub const MISC_PREEMPTION_TIMER_SHIFT: u64 = 0x1f;
 
