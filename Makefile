@@ -42,6 +42,12 @@ hvrsctl:
 guests:
 	@cargo build -q --release --manifest-path tests/guests/Cargo.toml --target-dir build/guests
 
+# The module for "make bench" that counts instructions, see rust/vmx/counts.rs.
+module-count:
+	@mkdir -p $(BUILD)/count
+	@kdir=$$(rust/kdir '$(KERNEL)' '$(CACHE)') && \
+	$(MAKE) --no-print-directory -C "$$kdir" M='$(CURDIR)' MO='$(CURDIR)/$(BUILD)/count' HVRS_COUNT=1 modules
+
 # clippy over the module, with objects of its own because they are compiled by another program.
 module-clippy:
 	@mkdir -p $(BUILD)/clippy/module

@@ -127,6 +127,8 @@ pub(crate) struct Machine {
     next_partition: AtomicU64,
     #[pin]
     partitions: Mutex<KVec<Arc<Summary>>>,
+    #[cfg(hvrs_count)]
+    _counts: Pin<KBox<crate::vmx::counts::CountsFile>>,
 }
 
 impl Machine {
@@ -153,6 +155,8 @@ impl Machine {
                 vpids: VpidPool::new(),
                 next_partition: AtomicU64::new(1),
                 partitions <- new_mutex!(KVec::new()),
+                #[cfg(hvrs_count)]
+                _counts: crate::vmx::counts::CountsFile::new()?,
             }),
             GFP_KERNEL,
         )

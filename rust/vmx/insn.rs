@@ -4,6 +4,7 @@
 
 #![allow(unsafe_code)] // UNSAFETY: instruction layer.
 
+use super::counts::{count, Counted};
 use crate::sys::bindings;
 use core::arch::asm;
 
@@ -12,10 +13,11 @@ use core::arch::asm;
 pub(crate) struct VmFail;
 
 macro_rules! vmx {
-    ($(#[$meta:meta])* $name:ident, $insn:literal) => {
+    ($(#[$meta:meta])* $name:ident, $insn:literal, $counted:ident) => {
         $(#[$meta])*
         #[inline(always)]
         pub(super) unsafe fn $name(phys: u64) -> Result<(), VmFail> {
+            count(Counted::$counted);
             let failed: u8;
             // SAFETY: By the caller's contract; the operand is on the stack.
             unsafe {
@@ -31,19 +33,19 @@ vmx!(
     /// # Safety
     ///
     /// CR4.VMXE is set, not in VMX operation, `phys` is a VMXON region of this CPU's own.
-    vmxon, "vmxon"
+    vmxon, "vmxon", Vmxon
 );
 vmx!(
     /// # Safety
     ///
     /// In VMX root operation; `phys` is a VMCS that no other CPU uses.
-    vmclear, "vmclear"
+    vmclear, "vmclear", Vmclear
 );
 vmx!(
     /// # Safety
     ///
     /// As for VMCLEAR.
-    vmptrld, "vmptrld"
+    vmptrld, "vmptrld", Vmptrld
 );
 
 /// # Safety
@@ -51,6 +53,7 @@ vmx!(
 /// In VMX root operation that this code entered by VMXON.
 #[inline(always)]
 pub(super) unsafe fn vmxoff() {
+    count(Counted::Vmxoff);
     // SAFETY: By the contract.
     unsafe { asm!("vmxoff") }
 }
@@ -67,6 +70,7 @@ pub(super) fn vmptrst() -> Option<u64> {
 /// In VMX root operation with a current VMCS that has the field.
 #[inline(always)]
 pub(super) unsafe fn vmread(field: u64) -> u64 {
+    count(Counted::Vmread);
     let value;
     // SAFETY: By the contract.
     unsafe { asm!("vmread {}, {}", out(reg) value, in(reg) field, options(nomem, nostack)) };
@@ -78,6 +82,7 @@ pub(super) unsafe fn vmread(field: u64) -> u64 {
 /// As for [`vmread`]; the caller answers for what the next VM entry makes of the value.
 #[inline(always)]
 pub(super) unsafe fn vmwrite(field: u64, value: u64) {
+    count(Counted::Vmwrite);
     // SAFETY: By the contract.
     unsafe { asm!("vmwrite {}, {}", in(reg) field, in(reg) value, options(nomem, nostack)) };
 }
@@ -91,6 +96,7 @@ struct InvDescriptor(u64, u64);
 ///
 /// In VMX root operation.
 pub(super) unsafe fn invept_single(eptp: u64) {
+    count(Counted::Invept);
     let descriptor = InvDescriptor(eptp, 0);
     // SAFETY: By the contract; single-context INVEPT is required at load.
     unsafe { asm!("invept {}, [{}]", in(reg) 1u64, in(reg) &descriptor, options(nostack)) };
@@ -102,6 +108,7 @@ pub(super) unsafe fn invept_single(eptp: u64) {
 ///
 /// In VMX root operation; `vpid` is not 0.
 pub(super) unsafe fn invvpid_single(vpid: u16) {
+    count(Counted::Invvpid);
     let descriptor = InvDescriptor(u64::from(vpid), 0);
     // SAFETY: By the contract; single-context INVVPID is required at load.
     unsafe { asm!("invvpid {}, [{}]", in(reg) 1u64, in(reg) &descriptor, options(nostack)) };
@@ -123,6 +130,7 @@ macro_rules! control_register {
         #[inline(always)]
         #[allow(dead_code)] // One macro for registers that are only read.
         pub(super) unsafe fn $write(value: u64) {
+            count(Counted::CrWrite);
             // SAFETY: By the contract.
             unsafe { asm!(concat!("mov ", $name, ", {}"), in(reg) value, options(nostack)) };
         }
@@ -145,6 +153,7 @@ control_register!(read_dr7, write_dr7, "dr7");
 /// The MSR exists.
 #[inline(always)]
 pub(super) unsafe fn rdmsr(msr: u32) -> u64 {
+    count(Counted::Rdmsr);
     let (low, high): (u32, u32);
     // SAFETY: By the contract.
     unsafe {
@@ -158,6 +167,7 @@ pub(super) unsafe fn rdmsr(msr: u32) -> u64 {
 /// The MSR exists and takes the value; the kernel's value comes back before it notices.
 #[inline(always)]
 pub(super) unsafe fn wrmsr(msr: u32, value: u64) {
+    count(Counted::Wrmsr);
     // SAFETY: By the contract.
     unsafe {
         asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,
@@ -214,6 +224,7 @@ pub(super) fn xgetbv0() -> u64 {
 /// `value` is valid for XCR0; the kernel's comes back before it notices.
 #[inline(always)]
 pub(super) unsafe fn xsetbv0(value: u64) {
+    count(Counted::Xsetbv);
     // SAFETY: By the contract.
     unsafe {
         asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32,
@@ -226,6 +237,7 @@ pub(super) unsafe fn xsetbv0(value: u64) {
 /// `area` is 64-byte aligned and large enough for `mask`; the FPU is ours.
 #[inline(always)]
 pub(super) unsafe fn xsave(area: *mut u8, mask: u64) {
+    count(Counted::Xsave);
     // SAFETY: By the contract.
     unsafe {
         asm!("xsave64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32,
@@ -238,6 +250,7 @@ pub(super) unsafe fn xsave(area: *mut u8, mask: u64) {
 /// As for [`xsave`]; the area's header is valid for XRSTOR in standard format.
 #[inline(always)]
 pub(super) unsafe fn xrstor(area: *const u8, mask: u64) {
+    count(Counted::Xrstor);
     // SAFETY: By the contract.
     unsafe {
         asm!("xrstor64 [{}]", in(reg) area, in("eax") mask as u32, in("edx") (mask >> 32) as u32,

@@ -18,6 +18,7 @@ use crate::partition::space::Space;
 use crate::partition::{Config, Partition};
 use crate::sys::bindings;
 use crate::sys::window::{work_pending, RunWindow};
+use crate::vmx::counts::{count, Counted};
 use crate::vmx::insn::rdtsc;
 use crate::vmx::root::OpenWindow;
 use core::sync::atomic::Ordering;
@@ -51,6 +52,7 @@ unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
     // SAFETY: `run` holds the only other reference and waits.
     let running = unsafe { &mut *running.cast::<Running<'_>>() };
     running.core.exits += 1;
+    count(Counted::Exit);
     if !exits::handle(running) {
         return 1;
     }
