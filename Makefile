@@ -48,6 +48,11 @@ module-count:
 	@kdir=$$(rust/kdir '$(KERNEL)' '$(CACHE)') && \
 	$(MAKE) --no-print-directory -C "$$kdir" M='$(CURDIR)' MO='$(CURDIR)/$(BUILD)/count' HVRS_COUNT=1 modules
 
+# The ABI tests: a program for the machine that runs the module.
+abi:
+	@cargo build -q --release --manifest-path tests/abi/Cargo.toml --target-dir $(BUILD)/abi-cargo
+	@cp -u $(BUILD)/abi-cargo/release/abi $(BUILD)/abi
+
 # clippy over the module, with objects of its own because they are compiled by another program.
 module-clippy:
 	@mkdir -p $(BUILD)/clippy/module
@@ -69,7 +74,7 @@ ifdef HVRS_IN_LAB
 lab-run: module lab-driver
 	@$(LAB_DRIVER) run $(foreach file,$(wildcard $(BUILD)/module/hvrs.ko $(BUILD)/hvrsctl) $(FILES),--file '$(file)') $(OPTIONS) "$$JOB"
 
-test: module hvrsctl guests lab-driver
+test: module hvrsctl guests abi lab-driver
 	@$(LAB_DRIVER) test $(SUITES)
 
 check: lab-driver
@@ -88,4 +93,4 @@ lab-shell:
 clean:
 	rm -rf build/host build/lab
 
-.PHONY: all module module-clippy hvrsctl guests lab lab-driver lab-run lab-shell test check clean
+.PHONY: all module module-clippy hvrsctl guests abi lab lab-driver lab-run lab-shell test check clean

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! All cases, by what they are about.
+
+mod device;
+mod hvcall;
+mod partition;
+mod regions;
+
+use crate::run::{ensure, reaped, Case, Outcome, Stop};
+
+/// All of them, in the order in which they run.
+pub fn all(module: Option<String>) -> Vec<Case> {
+    let _ = module;
+    [
+        device::cases(),
+        partition::cases(),
+        regions::cases(),
+        hvcall::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}
+
+/// A line of /proc/meminfo, in KiB.
+fn meminfo(name: &str) -> Result<u64, Stop> {
+    let text = std::fs::read_to_string("/proc/meminfo").map_err(|e| e.to_string())?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name));
+    line.and_then(|rest| rest.split_whitespace().nth(1))
+        .and_then(|number| number.parse().ok())
+        .ok_or_else(|| Stop::Fail(format!("no {name} in /proc/meminfo")))
+}
+
+/// Runs `body` in a child of this process; its failure is ours.
+fn in_child(body: impl FnOnce() -> Outcome) -> Outcome {
+    use std::io::{Read, Write};
+    use std::os::fd::FromRawFd;
+    let mut pipe = [0; 2];
+    // SAFETY: Two descriptors.
+    assert!(unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC) } == 0);
+    // SAFETY: The child runs `body` alone; other threads hold no lock that it needs.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        let reply = match body() {
+            Ok(()) => "ok".to_string(),
+            Err(Stop::Fail(reason) | Stop::Skip(reason)) => reason,
+        };
+        // SAFETY: Our end.
+        let _ = unsafe { std::fs::File::from_raw_fd(pipe[1]) }.write_all(reply.as_bytes());
+        // SAFETY: Ends the child without what the parent registered.
+        unsafe { libc::_exit(0) };
+    }
+    // SAFETY: The child's end.
+    unsafe { libc::close(pipe[1]) };
+    let mut reply = String::new();
+    // SAFETY: Our end.
+    let _ = unsafe { std::fs::File::from_raw_fd(pipe[0]) }.read_to_string(&mut reply);
+    ensure(reaped(pid, 10), || "the child does not end".into())?;
+    ensure(reply == "ok", || reply)
+}

@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The guests' code: a few instructions each, for real mode at [`ENTRY`](crate::vm::ENTRY) with all segments at 0 unless
+//! told otherwise.
+
+/// A guest's code.
+#[derive(Clone, Copy)]
+pub struct Code {
+    start: *const u8,
+    end: *const u8,
+}
+
+impl Code {
+    /// Its bytes.
+    pub fn bytes(&self) -> &'static [u8] {
+        // SAFETY: Two labels around the code in this program's read-only data.
+        unsafe { std::slice::from_raw_parts(self.start, self.end.offset_from(self.start) as usize) }
+    }
+}
+
+/// Assembles code under a name. Labels are local numbers.
+macro_rules! code {
+    ($($(#[$doc:meta])* $name:ident $mode:literal: $($line:literal)*;)*) => {
+        $(
+            $(#[$doc])*
+            pub fn $name() -> Code {
+                extern "C" {
+                    #[link_name = concat!("abi_code_", stringify!($name))]
+                    static START: u8;
+                    #[link_name = concat!("abi_code_", stringify!($name), "_end")]
+                    static END: u8;
+                }
+                Code {
+                    start: &raw const START,
+                    end: &raw const END,
+                }
+            }
+            std::arch::global_asm!(
+                ".pushsection .rodata.abi_code, \"a\"",
+                concat!(".code", $mode),
+                concat!("abi_code_", stringify!($name), ":"),
+                $($line,)*
+                concat!("abi_code_", stringify!($name), "_end:"),
+                ".code64",
+                ".popsection",
+            );
+        )*
+    };
+}
+
+/// Where guests count what they do.
+pub const COUNTER: usize = 0x2000;
+/// A page that guests write to again and again; DS 0x1000.
+pub const PLAYGROUND: usize = 0x1_0000;
+
+code! {
+    /// Halts again and again, interrupts off; counts before.
+    halt "16":
+        "1: inc dword ptr ds:[0x2000]"
+        "hlt"
+        "jmp 1b";
+
+    /// Spins without an exit.
+    spin "16":
+        "inc dword ptr ds:[0x2000]"
+        "1: jmp 1b";
+
+    /// Counts at COUNTER without an exit.
+    count "16":
+        "1: inc dword ptr ds:[0x2000]"
+        "jmp 1b";
+
+    /// PAUSE in a loop, counting.
+    pause "16":
+        "1: inc dword ptr ds:[0x2000]"
+        "pause"
+        "jmp 1b";
+
+    /// Writes to a port for ever.
+    out_loop "16":
+        "1: inc dword ptr ds:[0x2000]"
+        "out 0x80, al"
+        "jmp 1b";
+
+    /// CPUID for ever: exits that do not leave the window.
+    cpuid_loop "16":
+        "1: inc dword ptr ds:[0x2000]"
+        "xor eax, eax"
+        "cpuid"
+        "jmp 1b";
+
+    /// Increments one byte in each page of its megabyte, for ever, but for its own first 64 KiB.
+    walk "16":
+        "mov ax, 0x1000"
+        "1: mov ds, ax"
+        "inc byte ptr ds:[0]"
+        "add ax, 0x100"
+        "jnc 1b"
+        "mov ax, 0"
+        "mov ds, ax"
+        "inc dword ptr ds:[0x2000]"
+        "mov ax, 0x1000"
+        "jmp 1b";
+
+    /// Increments a word in PLAYGROUND and then COUNTER, for ever.
+    play "16":
+        "mov ax, 0x1000"
+        "mov ds, ax"
+        "xor ax, ax"
+        "mov es, ax"
+        "1: inc dword ptr ds:[0]"
+        "inc dword ptr es:[0x2000]"
+        "jmp 1b";
+
+    /// OUT and IN in all sizes, by DX and by immediate.
+    ports "16":
+        "mov eax, 0x12345678"
+        "mov dx, 0x3f8"
+        "out dx, al"
+        "out dx, ax"
+        "out dx, eax"
+        "out 0x80, al"
+        "out 0x81, eax"
+        "mov dx, 0xcf8"
+        "in al, dx"
+        "in ax, dx"
+        "in eax, dx"
+        "in al, 0x71"
+        "mov ds:[0x2000], eax"
+        "1: hlt"
+        "jmp 1b";
+
+    /// REP OUTSB and INSW.
+    strings "16":
+        "mov cx, 5"
+        "mov si, 0x3000"
+        "mov dx, 0x3f8"
+        "rep outsb"
+        "mov di, 0x4000"
+        "mov ax, 0x1000"
+        "mov es, ax"
+        "insw"
+        "1: hlt"
+        "jmp 1b";
+
+    /// A load, a store and a jump beyond its memory; DS 0xf000, then beyond.
+    beyond "16":
+        "mov ax, 0x2000"
+        "mov ds, ax"
+        "mov eax, ds:[0x10]"
+        "mov word ptr ds:[0x20], 0x55aa"
+        ".byte 0xea"
+        ".word 0x30, 0x2000";
+
+    /// A store to 0x10000, which is to be read-only, after a load from it.
+    read_only "16":
+        "mov ax, 0x1000"
+        "mov ds, ax"
+        "mov eax, ds:[0x44]"
+        "mov cs:[0x2000], eax"
+        "mov dword ptr ds:[0x44], 1"
+        "mov eax, ds:[0x44]"
+        "out 0x80, eax"
+        "1: hlt"
+        "jmp 1b";
+
+    /// Jumps to 0x10000, which is not to be executable.
+    no_execute "16":
+        ".byte 0xea"
+        ".word 0, 0x1000";
+
+    /// Two OUTs around which a VMM changes registers through the register page.
+    page "16":
+        "mov eax, 0x11111111"
+        "mov ebx, 0x22222222"
+        "movd xmm0, ebx"
+        "movd xmm3, eax"
+        "out 0x80, al"
+        "mov ds:[0x2000], eax"
+        "mov ds:[0x2004], ebx"
+        "movd ds:[0x2008], xmm0"
+        "movd ds:[0x200c], xmm3"
+        "pushfd"
+        "pop dword ptr ds:[0x2010]"
+        "out 0x81, al"
+        "1: hlt"
+        "jmp 1b";
+
+    /// An interrupt table without entries (limit 0, from memory that is zero), and an exception.
+    triple_fault "16":
+        "lidt ds:[0x2000]"
+        "int3";
+
+    /// Long mode (by registers): a load from the linear address 0x40001234.
+    load_64 "64":
+        "mov rax, [0x40001234]"
+        "hlt";
+
+    /// Long mode: CR8, then a port.
+    out_64 "64":
+        "out 0x80, eax"
+        "hlt";
+}

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Tests of hvrs' ABI from outside: /dev/mshv with right and wrong arguments, with guests of a few instructions, under
+//! signals, kills and changes of memory. Needs root and the module loaded.
+//!
+//! usage: abi [--module PATH] [FILTER...]: with PATH also unloads and loads the module. FILTER: part of a case's name.
+
+mod cases;
+mod guests;
+mod hvrs;
+mod run;
+mod sys;
+mod vm;
+
+fn main() {
+    let mut filters: Vec<String> = std::env::args().skip(1).collect();
+    let mut module = None;
+    if filters.first().is_some_and(|first| first == "--module") {
+        filters.remove(0);
+        if !filters.is_empty() {
+            module = Some(filters.remove(0));
+        }
+    }
+    let count = run::run(&cases::all(module), &filters);
+    println!("done {} {}", count.passed, count.failed);
+    std::process::exit(i32::from(count.failed != 0));
+}
