@@ -29,21 +29,42 @@ pub fn micro_guests() -> Result<Vec<(PathBuf, String)>> {
 }
 
 /// The stock kernel and an initramfs for the tests in it, for `/data`.
-pub fn linux(dir: &Path) -> Result<Vec<(PathBuf, String)>> {
-    let release = image::kernel_release()?;
+///
+/// The verifying load needs much more memory for its initramfs, so it has one of its own.
+pub fn linux(dir: &Path, load: bool) -> Result<Vec<(PathBuf, String)>> {
     let initrd = dir.join("guest-initrd");
     let modules = ["virtio_mmio", "virtio_blk", "ext4"].map(String::from);
-    let files = [(
-        PathBuf::from("/usr/bin/stress-ng"),
-        "usr/bin/stress-ng".to_string(),
-    )];
+    let mut files = Vec::new();
+    if load {
+        files.push((
+            PathBuf::from("/usr/bin/stress-ng"),
+            "usr/bin/stress-ng".to_string(),
+        ));
+    }
     let init = fs::read_to_string("tests/lab/jobs/guest-init.sh")?;
     image::initramfs(&initrd, &init, &modules, &files)?;
-    Ok(vec![
-        (
-            PathBuf::from(format!("/boot/vmlinuz-{release}")),
-            "vmlinuz".to_string(),
-        ),
-        (initrd, "guest-initrd".to_string()),
-    ])
+    Ok(vec![kernel()?, (initrd, "guest-initrd".to_string())])
+}
+
+/// Debian's QEMU with what it needs, under /data as in /.
+pub fn qemu() -> Vec<(PathBuf, String)> {
+    [
+        "/usr/bin/qemu-system-x86_64",
+        "/usr/share/seabios/bios-256k.bin",
+        "/usr/share/qemu/pvh.bin",
+        "/usr/share/qemu/kvmvapic.bin",
+        "/usr/share/qemu/linuxboot_dma.bin",
+    ]
+    .iter()
+    .map(|path| (PathBuf::from(path), path[1..].to_string()))
+    .collect()
+}
+
+/// The stock kernel alone.
+pub fn kernel() -> Result<(PathBuf, String)> {
+    let release = image::kernel_release()?;
+    Ok((
+        PathBuf::from(format!("/boot/vmlinuz-{release}")),
+        "vmlinuz".to_string(),
+    ))
 }

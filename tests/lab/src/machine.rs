@@ -30,6 +30,17 @@ pub struct Machine {
 }
 
 impl Machine {
+    /// The machine that most tests use.
+    pub fn plain() -> Self {
+        Self {
+            model: "corei7_skylake_x".to_string(),
+            cpus: 1,
+            memory: 1024,
+            kvm: false,
+            append: String::new(),
+        }
+    }
+
     /// The kernel's command line.
     ///
     /// The TSC frequency is given because the models with CPUID leaf 15H/16H report one that has nothing to do with [`IPS`], and

@@ -1,5 +1,6 @@
 //! The lab: a VT-x machine on a machine without VT-x. Boots Debian's stock kernel in Bochs with files and a job.
 
+mod bench;
 mod bochs;
 mod cargo;
 mod check;
@@ -36,6 +37,10 @@ enum Verb {
     Run(Run),
     /// Run tests and write build/test-results.json
     Test(Test),
+    /// Show a guest booting, live
+    Demo,
+    /// Measure, beside KVM, and write build/bench.json
+    Bench,
 }
 
 #[derive(Args)]
@@ -79,6 +84,8 @@ struct Run {
 fn main() -> Result<ExitCode> {
     match Cli::parse().verb {
         Verb::Run(args) => run(&args),
+        Verb::Demo => demo(),
+        Verb::Bench => Ok(status(bench::run()?)),
         Verb::Test(args) => {
             let cpus = std::thread::available_parallelism().map_or(1, usize::from);
             let parallel = if args.parallel == 0 {
@@ -86,13 +93,48 @@ fn main() -> Result<ExitCode> {
             } else {
                 args.parallel
             };
-            Ok(if test::run(&args.suites, parallel)? {
-                ExitCode::SUCCESS
-            } else {
-                ExitCode::FAILURE
-            })
+            Ok(status(test::run(&args.suites, parallel)?))
         }
     }
+}
+
+fn status(ok: bool) -> ExitCode {
+    if ok {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+/// Two CPUs, hvrs, and a guest whose console is shown as it comes.
+fn demo() -> Result<ExitCode> {
+    let machine = Machine {
+        cpus: 2,
+        ..Machine::plain()
+    };
+    let mut job = Job {
+        files: ["build/lab/module/hvrs.ko", "build/lab/hvrsctl"]
+            .iter()
+            .map(|text| named(text))
+            .collect::<Result<_>>()?,
+        script: fs::read_to_string("tests/lab/jobs/demo.sh")?,
+        ..Job::default()
+    };
+    // hvrsctl makes the guest's initramfs of the busybox that it finds.
+    job.data.push(guest::kernel()?);
+    let dir = PathBuf::from("build/lab/run-demo");
+    bochs::prepare(&dir)?;
+    println!("booting the lab's machine, which has VT-x, in Bochs: about half a minute");
+    let timeout = Duration::from_secs(600);
+    let outcome = bochs::run(&dir, &machine, &job, timeout, false, &mut |line| {
+        println!("{line}")
+    })?;
+    if outcome.ok() {
+        println!("demo: all as it should be, in {:.0} s", outcome.seconds);
+        return Ok(ExitCode::SUCCESS);
+    }
+    bochs::explain(&dir, &outcome, &mut std::io::stderr())?;
+    Ok(ExitCode::FAILURE)
 }
 
 fn run(args: &Run) -> Result<ExitCode> {

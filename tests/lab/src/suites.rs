@@ -36,6 +36,8 @@ pub enum Need {
     MicroGuests,
     /// The stock kernel and an initramfs for guests, as /data/vmlinuz and /data/guest-initrd.
     LinuxGuest,
+    /// The same with stress-ng in the initramfs.
+    LinuxGuestWithLoad,
 }
 
 const BASE: Boot = Boot {
@@ -58,7 +60,7 @@ pub const BOOTS: &[Boot] = &[
         kvm: true,
         job: "linux.sh",
         argument: "load:2",
-        needs: &[Need::LinuxGuest],
+        needs: &[Need::LinuxGuestWithLoad],
         timeout: 900,
         ..BASE
     },

@@ -103,7 +103,8 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
     for need in boot.needs {
         match need {
             Need::MicroGuests => job.files.extend(guest::micro_guests()?),
-            Need::LinuxGuest => job.data.extend(guest::linux(&dir)?),
+            Need::LinuxGuest => job.data.extend(guest::linux(&dir, false)?),
+            Need::LinuxGuestWithLoad => job.data.extend(guest::linux(&dir, true)?),
         }
     }
     let mut reader = Reader::new(boot.name);

@@ -1,0 +1,14 @@
+# shellcheck shell=busybox
+# The benchmark guest on hvrs and, in the same boot, on KVM. Lines "begin hvrs|kvm" tell which; the guest prints "bench ...".
+insmod hvrs.ko || exit
+echo "begin hvrs"
+hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memory 128M < /dev/null 2>&1 | tr -d '\r'
+echo
+rmmod hvrs || exit
+echo "begin kvm"
+# The libraries of QEMU are on the data disk.
+/data/lib64/ld-linux-x86-64.so.2 --library-path /data/lib/x86_64-linux-gnu:/data/usr/lib/x86_64-linux-gnu /data/usr/bin/qemu-system-x86_64 \
+	-L /data/usr/share/qemu -L /data/usr/share/seabios -accel kvm -cpu host -m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio \
+	-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel guests/bench < /dev/null 2>&1 | tr -d '\r'
+echo
+echo "begin nothing"

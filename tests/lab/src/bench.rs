@@ -1,0 +1,170 @@
+//! `make bench`: what operations cost on hvrs and on KVM, in the same boot of the lab.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{bail, ensure, Context, Result};
+use serde::Serialize;
+
+use crate::bochs;
+use crate::guest;
+use crate::image::Job;
+use crate::machine::Machine;
+
+/// Where the figures go.
+const RESULTS: &str = "build/bench.json";
+/// Host seconds.
+const TIMEOUT: Duration = Duration::from_secs(900);
+
+/// Upper limits for hvrs, in ticks of the lab: name of the row, limit.
+const GOALS: &[(&str, u64)] = &[("cpuid", 200), ("pio_vmm", 3500)];
+
+/// One operation.
+#[derive(Debug, Default, Serialize)]
+struct Row {
+    name: String,
+    hvrs: Option<u64>,
+    kvm: Option<u64>,
+    unit: &'static str,
+    /// VMX and other dear instructions for each operation on hvrs, where the guest could tell.
+    counts: BTreeMap<String, f64>,
+}
+
+/// Runs the benchmark. Whether it came to its end and met the goals.
+pub fn run() -> Result<bool> {
+    let dir = PathBuf::from("build/lab/run-bench");
+    bochs::prepare(&dir)?;
+    let machine = Machine {
+        kvm: true,
+        ..Machine::plain()
+    };
+    let mut job = Job {
+        files: vec![
+            (
+                PathBuf::from("build/lab/module/hvrs.ko"),
+                "hvrs.ko".to_string(),
+            ),
+            (PathBuf::from("build/lab/hvrsctl"), "hvrsctl".to_string()),
+            (
+                PathBuf::from("build/guests/release/bench"),
+                "guests/bench".to_string(),
+            ),
+        ],
+        script: fs::read_to_string("tests/lab/jobs/bench.sh")?,
+        ..Job::default()
+    };
+    job.data.extend(guest::qemu());
+    let mut rows: Vec<Row> = Vec::new();
+    let mut on = String::new();
+    let mut other = Vec::new();
+    let mut bad = None;
+    let outcome = bochs::run(&dir, &machine, &job, TIMEOUT, false, &mut |line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words[..] {
+            ["begin", name] => on = name.to_string(),
+            ["bench", name, "ticks", ticks, ..] => match ticks.parse() {
+                Ok(ticks) => {
+                    let row = row(&mut rows, name);
+                    match on.as_str() {
+                        "hvrs" => row.hvrs = Some(ticks),
+                        _ => row.kvm = Some(ticks),
+                    }
+                }
+                Err(_) => bad = Some(line.to_string()),
+            },
+            ["counts", name, ..] if on == "hvrs" => {
+                for (key, value) in words[2..].iter().filter_map(|word| word.split_once('=')) {
+                    match value.parse() {
+                        Ok(value) => {
+                            row(&mut rows, name).counts.insert(key.to_string(), value);
+                        }
+                        Err(_) => bad = Some(line.to_string()),
+                    }
+                }
+            }
+            _ => other.push(line.to_string()),
+        }
+    })?;
+    if let Some(line) = bad {
+        bail!("not a number in: {line}");
+    }
+    show(&rows);
+    write(&rows)?;
+    let complete = rows.iter().all(|row| row.hvrs.is_some());
+    if !outcome.ok() || rows.is_empty() || !complete {
+        other.iter().for_each(|line| println!("| {line}"));
+        bochs::explain(&dir, &outcome, &mut std::io::stdout())?;
+        ensure!(!rows.is_empty(), "the benchmark gave no figures");
+        return Ok(false);
+    }
+    Ok(goals(&rows))
+}
+
+fn row<'a>(rows: &'a mut Vec<Row>, name: &str) -> &'a mut Row {
+    let index = rows
+        .iter()
+        .position(|row| row.name == name)
+        .unwrap_or_else(|| {
+            rows.push(Row {
+                name: name.to_string(),
+                unit: "TSC ticks in the lab",
+                ..Row::default()
+            });
+            rows.len() - 1
+        });
+    &mut rows[index]
+}
+
+fn show(rows: &[Row]) {
+    let figure = |value: Option<u64>| value.map_or("-".to_string(), |value| value.to_string());
+    println!(
+        "{:<32} {:>10} {:>10}  (median, TSC ticks in the lab)",
+        "operation", "hvrs", "KVM"
+    );
+    for row in rows {
+        let counts: Vec<String> = row
+            .counts
+            .iter()
+            .map(|(key, value)| format!("{key} {value}"))
+            .collect();
+        println!(
+            "{:<32} {:>10} {:>10}  {}",
+            row.name,
+            figure(row.hvrs),
+            figure(row.kvm),
+            counts.join(", ")
+        );
+    }
+}
+
+fn write(rows: &[Row]) -> Result<()> {
+    let path = Path::new(RESULTS);
+    fs::create_dir_all(path.parent().context("directory of the results")?)?;
+    fs::write(path, serde_json::to_string_pretty(rows)? + "\n")?;
+    Ok(())
+}
+
+/// Whether the goals are met; says where they are not.
+fn goals(rows: &[Row]) -> bool {
+    let mut met = true;
+    for (name, limit) in GOALS {
+        match rows
+            .iter()
+            .find(|row| row.name == *name)
+            .and_then(|row| row.hvrs)
+        {
+            Some(ticks) if ticks <= *limit => {}
+            Some(ticks) => {
+                println!("{name}: {ticks} ticks, the goal is {limit}");
+                met = false;
+            }
+            None => {
+                println!("{name}: not measured, the goal is {limit}");
+                met = false;
+            }
+        }
+    }
+    met
+}
