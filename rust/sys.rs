@@ -9,6 +9,7 @@ pub(crate) mod ept_frames;
 pub(crate) mod file;
 pub(crate) mod guest_memory;
 pub(crate) mod host;
+pub(crate) mod mutex;
 pub(crate) mod pages;
 pub(crate) mod sleeper;
 pub(crate) mod user;

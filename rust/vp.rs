@@ -20,6 +20,7 @@ use crate::partition::memory::{Access, Resolved};
 use crate::partition::{hvcall, Config, Partition};
 use crate::sys::bindings::*;
 use crate::sys::file::{FileOps, Vma};
+use crate::sys::mutex::InterruptibleMutex;
 use crate::sys::pages::{PageBox, Pages};
 use crate::sys::user;
 use crate::sys::{host, window};
@@ -33,9 +34,8 @@ use exits::Leave;
 use hv1::msr::Origin;
 use hv1::OverlayKind;
 use kernel::ioctl::_IOR;
-use kernel::new_mutex;
 use kernel::prelude::*;
-use kernel::sync::{Arc, ArcBorrow, Mutex};
+use kernel::sync::{Arc, ArcBorrow};
 use message::Message;
 use shared::VpShared;
 use vapic::Lapic;
@@ -58,7 +58,7 @@ pub(crate) struct Vp {
     register_page: Pages,
     register_page_mapped: AtomicBool,
     #[pin]
-    core: Mutex<VpCore>,
+    core: InterruptibleMutex<VpCore>,
 }
 
 impl Vp {
@@ -85,7 +85,11 @@ impl Vp {
                 partition_id: partition.summary.id,
                 register_page: Pages::new(0)?,
                 register_page_mapped: AtomicBool::new(false),
-                core <- new_mutex!(core),
+                core <- InterruptibleMutex::new(
+                    core,
+                    c"VpCore",
+                    kernel::static_lock_class!(),
+                ),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -100,7 +104,7 @@ impl Vp {
     fn run(&self, partition: &Partition, arg: usize) -> Result {
         partition.check_creator()?;
         let config = partition.config()?;
-        let mut guard = self.core.lock();
+        let mut guard = self.core.lock()?;
         let core = &mut *guard;
         let mut message = Message::new();
         let mut page_is_new = self.register_page_mapped.load(Ordering::Relaxed);
@@ -302,13 +306,17 @@ impl Vp {
     }
 
     /// Runs `f` with the VP's VMCS current, between runs.
+    ///
+    /// # Errors
+    ///
+    /// EINTR: a signal, while the VP ran; EINVAL before INITIALIZE_PARTITION; EIO.
     pub(crate) fn with_vmcs<R>(
         &self,
         partition: &Partition,
         f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
     ) -> Result<R> {
         let config = partition.config()?;
-        let mut guard = self.core.lock();
+        let mut guard = self.core.lock()?;
         let core = &mut *guard;
         let region = core.vmcs.region();
         self.machine.root.with_vmcs(region, |current| {
@@ -316,20 +324,18 @@ impl Vp {
                 let space = &partition.memory.space;
                 setup::initialize(current, core, &self.machine, space, config);
             }
-            f(core, current)
+            let r = f(core, current);
+            // Senders of interrupts must know what the VMM may have changed.
+            self.shared.set_destination(core.lapic.view());
+            r
         })
     }
 }
 
 impl Vp {
     /// Runs `f` on the VP's state, between runs.
-    pub(crate) fn with_core<R>(&self, f: impl FnOnce(&mut VpCore) -> R) -> R {
-        f(&mut self.core.lock())
-    }
-
-    /// Publishes what senders of interrupts must know, after the VMM changed it.
-    pub(crate) fn publish(&self) {
-        self.with_core(|core| self.shared.set_destination(core.lapic.view()));
+    pub(crate) fn with_core<R>(&self, f: impl FnOnce(&mut VpCore) -> R) -> Result<R> {
+        Ok(f(&mut *self.core.lock()?))
     }
 }
 

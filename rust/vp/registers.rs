@@ -180,7 +180,6 @@ pub(crate) fn set(partition: &Partition, vp: &Vp, list: &[u8], done: &mut u16) -
                 write(core, vmcs, config, &place, assoc.value)
             })
             .map_err(|_| HV_STATUS_OPERATION_FAILED)??;
-            vp.publish();
         }
         *done += 1;
     }
@@ -194,6 +193,7 @@ fn synthetic(
     msr: u32,
 ) -> HvResult<HvRegisterValue> {
     vp.with_core(|core| partition.read_msr(msr, Origin::Host, &Env::new(core, config)))
+        .map_err(|_| HV_STATUS_OPERATION_FAILED)?
         .map(HvRegisterValue::from_u64)
         .map_err(|_| HV_STATUS_INVALID_PARAMETER)
 }
