@@ -21,7 +21,7 @@ const BUSYBOX: [&str; 4] = [
 
 const INIT: &str = r#"#!/bin/busybox sh
 export PATH=/bin HOME=/ PS1='guest# '
-busybox --install -s /bin
+/bin/busybox --install -s /bin
 mount -t proc proc /proc
 mount -t sysfs sysfs /sys
 mount -t devtmpfs devtmpfs /dev 2>/dev/null
