@@ -52,13 +52,22 @@ isr_common:
     movl $22, %ecx
     rep movsq
     movq %rbp, %rsp
-1:  subq $512, %rsp
+1:  movq %cr0, %rbx             # tests set TS and EM: not while Rust code runs
+    testb $0xc, %bl
+    jz 2f
+    movq %rbx, %rax
+    andq $~0xc, %rax
+    movq %rax, %cr0
+2:  subq $512, %rsp
     andq $-16, %rsp
     fxsave64 (%rsp)
     movq %rbp, %rdi
     call isr_dispatch
     fxrstor64 (%rsp)
-    movq %rbp, %rsp
+    testb $0xc, %bl
+    jz 3f
+    movq %rbx, %cr0
+3:  movq %rbp, %rsp
     popq %r15
     popq %r14
     popq %r13

@@ -3,7 +3,7 @@
 
 use crate::harness;
 use crate::percpu::{self, IST_COMMON, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI, SEL_CODE64};
-use crate::{cpu, probe};
+use crate::{cpu, probe, user};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::mem::transmute;
@@ -208,6 +208,9 @@ extern "C" fn isr_dispatch(frame: &mut Frame) {
         // SAFETY: only `hook` stores here, always a `Hook`.
         let hook: Hook = unsafe { transmute::<usize, Hook>(hook) };
         return hook(frame);
+    }
+    if frame.cs & 3 == 3 {
+        user::came_back(frame)
     }
     harness::unexpected(frame, cr2)
 }

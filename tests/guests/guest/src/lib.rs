@@ -64,6 +64,7 @@ pub mod probe;
 pub mod record;
 pub mod smp;
 pub mod time;
+pub mod user;
 pub mod xstate;
 
 pub use harness::Verdict::Pass;

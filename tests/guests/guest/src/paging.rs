@@ -98,6 +98,14 @@ pub fn entry(root: u64, va: u64, level: u32) -> &'static AtomicU64 {
     }
 }
 
+/// Opens the tables above `va` to CPL 3; those made by [`entry`] are open already.
+pub fn open_to_user(va: u64) {
+    for level in [4, 3, 2] {
+        entry(root(), va, level).fetch_or(US, Ordering::AcqRel);
+    }
+    cpu::set_cr3(cpu::cr3());
+}
+
 /// Maps one 4 KiB page.
 pub fn map(va: u64, pa: u64, flags: u64) {
     entry(root(), va, 1).store(pa | flags, Ordering::Release);

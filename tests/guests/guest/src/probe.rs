@@ -102,6 +102,27 @@ macro_rules! guarded_asm {
     }};
 }
 
+/// Like [`guarded_asm!`](crate::guarded_asm), with unguarded instructions before and behind.
+#[macro_export]
+macro_rules! guarded_sequence {
+    ([$($before:literal),*], $insn:literal, [$($after:literal),*] $(, $($operand:tt)*)?) => {{
+        $crate::probe::begin();
+        ::core::arch::asm!(
+            $($before,)*
+            "771:",
+            $insn,
+            "772:",
+            ".pushsection .extable, \"a\"",
+            ".balign 8",
+            ".quad 771b, 772b",
+            ".popsection"
+            $(, $after)*
+            $(, $($operand)*)?
+        );
+        $crate::probe::end()
+    }};
+}
+
 /// RDMSR.
 pub fn rdmsr(msr: u32) -> Result<u64, Fault> {
     let (lo, hi): (u32, u32);

@@ -21,8 +21,9 @@ pub fn illegal_vector() -> Verdict {
     assert_eq!(esr(), 0);
     send(id(), 5 | ICR_ASSERT);
     let error = esr();
+    // The same APIC sends and receives: either may be the one that tells.
     assert!(
-        error & SEND_ILLEGAL_VECTOR != 0,
+        error & (SEND_ILLEGAL_VECTOR | RECEIVE_ILLEGAL_VECTOR) != 0,
         "ESR {error:#x} after sending vector 5"
     );
     cpu::take_interrupts();
