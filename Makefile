@@ -7,6 +7,7 @@
 #                      a text for the shell; the exit status is the job's. OPTIONS=--help lists all
 # make test            all tests, in the lab; SUITES='check units guests' only these
 # make check           formatting, lints, unsafe allow-list, shell scripts
+# make install         what "make" built, for this machine (as root); also uninstall, dkms-install. Where to: PREFIX, DESTDIR
 # make lab-shell       a shell in the lab's root file system; or: tests/lab/enter COMMAND...
 #
 # Variables: KERNEL=RELEASE builds for another kernel than the running one; HVRS_CACHE=DIR is where the lab is kept
@@ -35,6 +36,8 @@ module:
 	$(MAKE) --no-print-directory -C "$$kdir" M='$(CURDIR)' MO='$(CURDIR)/$(BUILD)/module' modules
 
 hvrsctl:
+	@command -v cargo > /dev/null && command -v cc > /dev/null || \
+		{ echo "hvrs: to build hvrsctl, more must be there first; try: apt install cargo gcc libc6-dev" >&2; exit 1; }
 	@cargo build -q --profile $(PROFILE) --manifest-path userspace-tool/Cargo.toml --target-dir $(BUILD)/hvrsctl-cargo
 	@cp -u $(BUILD)/hvrsctl-cargo/$(if $(filter dev,$(PROFILE)),debug,$(PROFILE))/hvrsctl $(BUILD)/hvrsctl
 
@@ -94,3 +97,51 @@ clean:
 	rm -rf build/host build/lab
 
 .PHONY: all module module-clippy hvrsctl guests abi lab lab-driver lab-run lab-shell test check clean
+
+# ---- installation ----
+
+VERSION := $(shell sed -n 's/^pub(crate) const VERSION: &str = "\(.*\)";/\1/p' rust/machine.rs)
+PREFIX ?= /usr/local
+MODULES ?= /lib/modules/$(KERNEL)/updates
+UDEV ?= $(PREFIX)/lib/udev/rules.d
+SYSUSERS ?= $(PREFIX)/lib/sysusers.d
+DKMS ?= /usr/src/hvrs-$(VERSION)
+
+install_files = $(MODULES)/hvrs.ko $(PREFIX)/bin/hvrsctl $(PREFIX)/share/man/man1/hvrsctl.1 $(UDEV)/60-hvrs.rules $(SYSUSERS)/hvrs.conf
+
+# Builds nothing: root has no business with compilers.
+install:
+	@[ -e $(BUILD)/module/hvrs.ko ] || { echo "hvrs: $(BUILD)/module/hvrs.ko is not there: run make first" >&2; exit 1; }
+	@$(MAKE) --no-print-directory install-tool
+	install -D -m 644 $(BUILD)/module/hvrs.ko $(DESTDIR)$(MODULES)/hvrs.ko
+	$(if $(DESTDIR),,depmod $(KERNEL))
+
+# Everything but the module.
+install-tool:
+	@[ -e $(BUILD)/hvrsctl ] || { echo "hvrs: $(BUILD)/hvrsctl is not there: run make first" >&2; exit 1; }
+	install -D -m 755 $(BUILD)/hvrsctl $(DESTDIR)$(PREFIX)/bin/hvrsctl
+	install -D -m 644 docs/hvrsctl.1 $(DESTDIR)$(PREFIX)/share/man/man1/hvrsctl.1
+	install -D -m 644 userspace-tool/install/60-hvrs.rules $(DESTDIR)$(UDEV)/60-hvrs.rules
+	install -D -m 644 userspace-tool/install/hvrs.conf $(DESTDIR)$(SYSUSERS)/hvrs.conf
+ifndef DESTDIR
+	getent group mshv > /dev/null || groupadd --system mshv
+	@! command -v udevadm > /dev/null || udevadm control --reload 2> /dev/null || true
+endif
+
+# The group stays: files may belong to it.
+uninstall:
+	rm -f $(addprefix $(DESTDIR),$(install_files))
+	$(if $(DESTDIR),,depmod $(KERNEL))
+
+# The module's source where DKMS builds it anew for each kernel.
+dkms-install:
+	install -d $(DESTDIR)$(DKMS)
+	cp -r Makefile Kbuild rust include LICENSE LICENSES $(DESTDIR)$(DKMS)
+	sed 's/#MODULE_VERSION#/$(VERSION)/' dkms.conf > $(DESTDIR)$(DKMS)/dkms.conf
+	$(if $(DESTDIR),,dkms install -m hvrs -v $(VERSION) -k $(KERNEL))
+
+dkms-uninstall:
+	$(if $(DESTDIR),,dkms remove -m hvrs -v $(VERSION) --all)
+	rm -rf $(DESTDIR)$(DKMS)
+
+.PHONY: install install-tool uninstall dkms-install dkms-uninstall
