@@ -20,6 +20,10 @@ fn note(frame: &mut idt::Frame) {
     let at = SEEN.fetch_add(1, Ordering::AcqRel);
     if let Some(slot) = RIPS.get(at) {
         slot.store(frame.rip, Ordering::Release);
+    } else {
+        // A machine without RF or GD would never get on.
+        cpu::set_dr7(DR7_RESET);
+        frame.rflags &= !cpu::RFLAGS_TF;
     }
     DR6.fetch_or(cpu::dr6() & 0xe00f, Ordering::AcqRel);
     cpu::set_dr6(DR6_RESET);

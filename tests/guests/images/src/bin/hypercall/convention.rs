@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! VMCALL: control word, result, registers, modes.
+
+use core::arch::asm;
+use guest::hv::*;
+use guest::{cpu, cpuid, hv, idt, paging, percpu, require, user, Pass, Verdict};
+
+/// A code that no TLFS names.
+const UNKNOWN: u64 = 0x7777;
+const FAST: u64 = 1 << 16;
+
+fn call(control: u64) -> u64 {
+    hv::vmcall(control, 0, 0).expect("VMCALL")
+}
+
+fn identified() {
+    cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, hv::OS_ID);
+}
+
+pub fn unknown_code() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    identified();
+    assert_eq!(call(UNKNOWN), INVALID_HYPERCALL_CODE);
+    assert_eq!(call(UNKNOWN | FAST), INVALID_HYPERCALL_CODE);
+    // Pages that do not matter are not looked at.
+    assert_eq!(hv::vmcall(UNKNOWN, 7, u64::MAX), Ok(INVALID_HYPERCALL_CODE));
+    assert_eq!(call(0), INVALID_HYPERCALL_CODE, "code 0");
+    cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);
+    Pass
+}
+
+pub fn extended_code() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    require!(
+        cpuid::leaf(0x4000_0003).ebx >> 20 & 1 == 0,
+        "extended calls are on"
+    );
+    identified();
+    let status = [0x8001, 0x8002, 0xc001, 0xffff].map(call);
+    cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);
+    assert_eq!(status, [INVALID_HYPERCALL_CODE; 4]);
+    Pass
+}
+
+/// Codes outside the tables: each returns 2, none faults or hangs.
+pub fn all_codes_return() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    identified();
+    for code in (0x200..0x8000).step_by(7) {
+        let status = call(code);
+        assert!(
+            status == INVALID_HYPERCALL_CODE,
+            "code {code:#x}: {status:#x}"
+        );
+    }
+    cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);
+    Pass
+}
+
+pub fn reserved_bits() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    identified();
+    for bit in [27, 28, 29, 30, 44, 45, 46, 47, 60, 61, 62, 63] {
+        let status = call(UNKNOWN | 1 << bit);
+        assert!(
+            status & 0xffff == INVALID_HYPERCALL_INPUT,
+            "bit {bit}: {status:#x}"
+        );
+    }
+    cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);
+    Pass
+}
+
+pub fn result_fields() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    identified();
+    for control in [UNKNOWN, UNKNOWN | FAST, UNKNOWN | 5 << 32] {
+        assert_eq!(
+            call(control) >> 16,
+            0,
+            "bits above the status for {control:#x}"
+        );
+    }
+    cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);
+    Pass
+}
+
+pub fn registers_kept() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    identified();
+    let registers: [u64; 13];
+    let (
+        mut rcx,
+        mut rdx,
+        mut rsi,
+        mut rdi,
+        mut r8,
+        mut r9,
+        mut r10,
+        mut r11,
+        mut r12,
+        mut r13,
+        mut r14,
+        mut r15,
+    ) = (
+        UNKNOWN, 2u64, 3u64, 4u64, 8u64, 9u64, 10u64, 11u64, 12u64, 13u64, 14u64, 15u64,
+    );
+    let xmm: u64;
+    let mut rax = 1u64;
+    // SAFETY: an unknown code changes no memory.
+    unsafe {
+        asm!("movq xmm0, r9", "vmcall", "movq {xmm}, xmm0", xmm = out(reg) xmm, inout("rax") rax, inout("rcx") rcx,
+             inout("rdx") rdx, inout("rsi") rsi, inout("rdi") rdi, inout("r8") r8, inout("r9") r9, inout("r10") r10,
+             inout("r11") r11, inout("r12") r12, inout("r13") r13, inout("r14") r14, inout("r15") r15, out("xmm0") _);
+    }
+    registers = [
+        rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15,
+    ];
+    cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);
+    assert_eq!(
+        registers,
+        [
+            INVALID_HYPERCALL_CODE,
+            UNKNOWN,
+            2,
+            3,
+            4,
+            8,
+            9,
+            10,
+            11,
+            12,
+            13,
+            14,
+            15
+        ]
+    );
+    assert_eq!(xmm, 9);
+    Pass
+}
+
+pub fn cpl3() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    identified();
+    let frame = user::run(&[0x0f, 0x01, 0xc1], 0);
+    cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);
+    assert_eq!((frame.vector as u8, frame.rip), (idt::UD, user::CODE));
+    Pass
+}
+
+/// TLFS is silent; hvrs raises #UD.
+pub fn without_os_id() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);
+    let result = hv::vmcall(UNKNOWN, 0, 0);
+    assert_eq!(result.map_err(|f| f.vector), Err(idt::UD));
+    Pass
+}
+
+/// In 32-bit code the control word is EDX:EAX, and so is the result.
+pub fn compatibility_mode() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    identified();
+    let page = paging::frame();
+    // mov eax, 0x7777; xor edx, edx; mov ecx, 1<<27 (not the control word here); vmcall; retf
+    let code: &[u8] = &[
+        0xb8, 0x77, 0x77, 0, 0, 0x31, 0xd2, 0xb9, 0, 0, 0, 8, 0x0f, 0x01, 0xc1, 0xcb,
+    ];
+    let (mut rax, mut rdx) = (0u64, 0u64);
+    // SAFETY: the code lies in a page of this test, below 4 GiB; RETF pops what
+    // the 32-bit far call pushed; the stack is below 4 GiB as well.
+    unsafe {
+        core::ptr::copy_nonoverlapping(code.as_ptr(), page as *mut u8, code.len());
+        let target = FarPointer {
+            offset: page as u32,
+            selector: percpu::SEL_CODE32,
+        };
+        asm!(
+            "push rbx", "sub rsp, 128",
+            "call fword ptr [{target}]",
+            "add rsp, 128", "pop rbx",
+            target = in(reg) &target, inout("rax") rax, inout("rdx") rdx, out("rcx") _, out("rsi") _, out("rdi") _
+        );
+    }
+    cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);
+    assert_eq!((rax as u32, rdx as u32), (INVALID_HYPERCALL_CODE as u32, 0));
+    Pass
+}
+
+#[repr(C, packed)]
+struct FarPointer {
+    offset: u32,
+    selector: u16,
+}
