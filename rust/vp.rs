@@ -120,6 +120,11 @@ impl Vp {
                     if ::core::mem::take(&mut page_is_new) {
                         registers::page::take(&self.register_page, r.core, &r.window.vmcs);
                     }
+                    if let Some(rip) = r.core.vmm_completes.take() {
+                        if r.window.vmcs.read(GUEST_RIP) != rip {
+                            exits::instruction_done(r.core, &r.window.vmcs);
+                        }
+                    }
                 },
                 |r| capture = self.capture(r),
             )?;
@@ -230,6 +235,7 @@ impl Vp {
                         }
                         let gla = qualification.gla_valid().then_some(gla);
                         let bytes = gva::fetch(partition, capture);
+                        core.vmm_completes = Some(capture.rip);
                         message.memory(self.index, capture, outcome, access, gpa, gla, &bytes);
                         Ok(true)
                     }
@@ -245,6 +251,7 @@ impl Vp {
                 } else {
                     gva::Bytes::NONE
                 };
+                core.vmm_completes = Some(capture.rip);
                 message.io_port(self.index, capture, &core.gprs, access, &bytes);
                 Ok(true)
             }

@@ -44,6 +44,7 @@ fn run(subject: &Subject<'_>, arg: usize) -> Result<isize> {
     let mut call: mshv_root_hvcall = user::read(arg)?;
     if call.status != 0
         || call.rsvd != [0; 6]
+        || call.in_ptr == 0
         || call.in_sz < 8
         || call.in_sz > PAGE
         || call.out_sz > PAGE
@@ -106,11 +107,12 @@ fn dispatch(
         CallId::AssertVirtualInterrupt => assert_interrupt(partition, input),
         CallId::GetVpRegisters => {
             let vp = target(subject, partition, input)?;
-            registers::get(partition, vp, list(input), output, done)
+            registers::get(partition, vp, list(input, call.reps, 4), output, done)
         }
         CallId::SetVpRegisters => {
             let vp = target(subject, partition, input)?;
-            registers::set(partition, vp, list(input), done)
+            let list = list(input, call.reps, HvRegisterAssoc::SIZE);
+            registers::set(partition, vp, list, done)
         }
         // In the table because they have their place there; not made yet.
         _ => Err(HV_STATUS_INVALID_HYPERCALL_CODE),
@@ -121,8 +123,11 @@ fn read<T: Wire>(input: &[u8]) -> HvResult<T> {
     T::read(input).ok_or(HV_STATUS_INVALID_PARAMETER)
 }
 
-fn list(input: &[u8]) -> &[u8] {
-    input.get(HvInputGetVpRegisters::SIZE..).unwrap_or(&[])
+/// The list behind the header: `reps` elements, however long the buffer is.
+fn list(input: &[u8], reps: u16, element: usize) -> &[u8] {
+    let start = HvInputGetVpRegisters::SIZE;
+    let end = start + element * reps as usize;
+    input.get(start..end).unwrap_or(&[])
 }
 
 /// The VP that a register call names; on a VP's file, that VP (also by HV_VP_INDEX_SELF).

@@ -8,6 +8,7 @@ use crate::sys::host;
 use kernel::fmt;
 use vmxdef::caps::{self as msr, ept_vpid};
 use vmxdef::controls::{pin, secondary};
+use x86def::msr::IA32_ARCH_CAPABILITIES;
 
 /// The machine's capabilities and the controls that follow from them.
 #[derive(Clone)]
@@ -34,11 +35,37 @@ pub(crate) struct Capabilities {
     pub(crate) perf_global_ctrl: bool,
     /// VMXON faults while Intel PT traces (SDM 33.5.1): look before each window.
     pub(crate) pt_excludes_vmx: bool,
+    /// IA32_SPEC_CTRL exists.
+    pub(crate) spec_ctrl: bool,
+    /// IA32_ARCH_CAPABILITIES, what of it is true for guests too; None: no such MSR.
+    pub(crate) arch_capabilities: Option<u64>,
     /// IBPB between guests.
     pub(crate) ibpb: bool,
     /// L1D flush at each window.
     pub(crate) l1d_flush: bool,
 }
+
+/// Bits of IA32_ARCH_CAPABILITIES that say "not affected" or that a microcode clears buffers: RDCL_NO,
+/// IBRS_ALL, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO,
+/// PSDP_NO, FB_CLEAR, BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO, RFDS_CLEAR, ITS_NO. The rest announces MSRs
+/// that guests do not get.
+const ARCH_CAPABILITIES_FOR_GUESTS: u64 = 1 << 0
+    | 1 << 1
+    | 1 << 3
+    | 1 << 4
+    | 1 << 5
+    | 1 << 6
+    | 1 << 8
+    | 1 << 13
+    | 1 << 14
+    | 1 << 15
+    | 1 << 17
+    | 1 << 20
+    | 1 << 24
+    | 1 << 26
+    | 1 << 27
+    | 1 << 28
+    | 1 << 62;
 
 /// Why hvrs cannot run here.
 #[derive(Clone, Copy)]
@@ -143,7 +170,12 @@ impl Capabilities {
         // Architectural performance monitoring version 2 brought IA32_PERF_GLOBAL_CTRL.
         let has_perf = cpuid(0, 0)[0] >= 0xa && cpuid(0xa, 0)[0] & 0xff >= 2;
         let perf_global_ctrl = controls.switch_perf_global_ctrl(has_perf);
-        let has_pt = cpuid(0, 0)[0] >= 7 && cpuid(7, 0)[1] & 1 << 25 != 0;
+        let leaf7 = if cpuid(0, 0)[0] >= 7 {
+            cpuid(7, 0)
+        } else {
+            [0; 4]
+        };
+        let (has_pt, leaf7_edx) = (leaf7[1] & 1 << 25 != 0, leaf7[3]);
         let xcr0 = super::insn::xgetbv0();
         Ok(Self {
             revision: basic as u32 & 0x7fff_ffff,
@@ -158,6 +190,10 @@ impl Capabilities {
                 && cpuid(0x8000_0001, 0)[3] & 1 << 27 != 0,
             perf_global_ctrl,
             pt_excludes_vmx: has_pt && misc & msr::MISC_PT_IN_VMX == 0,
+            // CPUID.7.0:EDX: IBRS and IBPB, STIBP, SSBD.
+            spec_ctrl: leaf7_edx & (1 << 26 | 1 << 27 | 1 << 31) != 0,
+            arch_capabilities: (leaf7_edx & 1 << 29 != 0)
+                .then(|| read(IA32_ARCH_CAPABILITIES) & ARCH_CAPABILITIES_FOR_GUESTS),
             ibpb: host::spectre_v2(),
             l1d_flush: host::l1tf(),
             controls,

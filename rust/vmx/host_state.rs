@@ -13,6 +13,7 @@
 //! | SYSENTER, PAT, EFER | load from VMCS | written at opening |
 //! | DS, ES, FS, GS, LDTR selectors | become 0 | reloaded if they were not 0 |
 //! | GDTR, IDTR, TR limits | become maximal | IDTR here, GDTR and TSS by the kernel |
+//! | SPEC_CTRL | nothing | swapped at each entry and exit if different, see [`SpecCtrl`] |
 //! | PERF_GLOBAL_CTRL | load from VMCS; 0 in the guest, so that the host's PEBS does not write there | written at opening |
 //! | DR7, DEBUGCTL | 0x400, 0 | written back |
 //! | DR0 to DR3, DR6 | nothing | swapped while the guest has breakpoints |
@@ -42,6 +43,50 @@ pub(crate) struct GuestMsrs {
     pub(crate) kernel_gs_base: u64,
     /// IA32_TSC_AUX.
     pub(crate) tsc_aux: u64,
+}
+
+/// IA32_SPEC_CTRL: the guest's is in the CPU only while the guest runs, because the host's branch
+/// protection is in it too. Every write of it exits, so it is never read back.
+#[derive(Clone, Copy)]
+pub(crate) struct SpecCtrl {
+    /// The host's value in this window.
+    host: u64,
+    /// The guest's.
+    pub(crate) guest: u64,
+}
+
+impl SpecCtrl {
+    /// After RESET.
+    pub(crate) const fn new() -> Self {
+        Self { host: 0, guest: 0 }
+    }
+
+    /// Notes the host's value; where there is no such MSR both stay 0.
+    #[inline]
+    pub(crate) fn open(&mut self, caps: &Capabilities) {
+        if caps.spec_ctrl {
+            // SAFETY: Exists.
+            self.host = unsafe { insn::rdmsr(IA32_SPEC_CTRL) };
+        }
+    }
+
+    /// Just before the guest runs.
+    #[inline(always)]
+    pub(crate) fn enter_guest(&self) {
+        if self.guest != self.host {
+            // SAFETY: The MSR exists, or both would be 0; reserved bits were checked.
+            unsafe { insn::wrmsr(IA32_SPEC_CTRL, self.guest) };
+        }
+    }
+
+    /// Just after it ran.
+    #[inline(always)]
+    pub(crate) fn leave_guest(&self) {
+        if self.guest != self.host {
+            // SAFETY: The value was read from it.
+            unsafe { insn::wrmsr(IA32_SPEC_CTRL, self.host) };
+        }
+    }
 }
 
 /// Guest values of the registers that a window swaps.

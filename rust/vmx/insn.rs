@@ -188,6 +188,17 @@ pub(super) fn ibpb() {
     unsafe { wrmsr(x86def::msr::IA32_PRED_CMD, 1) }
 }
 
+/// Bit 0 of IA32_PRED_CMD or IA32_FLUSH_CMD for a guest, whose CPUID shows it only if the CPU has it.
+pub(crate) fn speculation_command(msr: u32) {
+    if matches!(
+        msr,
+        x86def::msr::IA32_PRED_CMD | x86def::msr::IA32_FLUSH_CMD
+    ) {
+        // SAFETY: Exists; a command without other effect.
+        unsafe { wrmsr(msr, 1) }
+    }
+}
+
 /// IA32_RTIT_CTL.TraceEn; the CPU must have Intel PT.
 pub(super) fn pt_is_tracing() -> bool {
     // SAFETY: The caller checked CPUID.

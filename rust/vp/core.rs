@@ -4,7 +4,7 @@
 
 use crate::machine::Machine;
 use crate::sys::pages::{PageBox, Pages};
-use crate::vmx::host_state::{GuestMsrs, GuestState};
+use crate::vmx::host_state::{GuestMsrs, GuestState, SpecCtrl};
 use crate::vmx::vmcs::Vmcs;
 use cpumodel::msr::MTRR_SLOTS;
 use ept::Placement;
@@ -73,6 +73,10 @@ pub(crate) struct VpCore {
     pub(crate) injection: Option<Injection>,
     pub(crate) nmi_pending: bool,
     pub(crate) extint_pending: Option<u8>,
+    /// A single-step trap is pending: it comes before interrupts (SDM 7.9).
+    pub(crate) trap_pending: bool,
+    /// RIP of an instruction that the VMM was asked to complete.
+    pub(crate) vmm_completes: Option<u64>,
     /// INIT and SIPI that were taken but not yet acted on: bits of `shared::event`.
     pub(crate) signals: u32,
     /// Something may have to be injected: look before the next entry.
@@ -83,6 +87,7 @@ pub(crate) struct VpCore {
     pub(crate) tpr_threshold: u32,
     pub(crate) exception_bitmap: u32,
     pub(crate) guest: GuestState,
+    pub(crate) spec_ctrl: SpecCtrl,
     /// Synthetic MSRs of the VP's own.
     pub(crate) synthetic: hv1::msr::VpState,
     /// The VP assist page.
@@ -125,6 +130,8 @@ impl VpCore {
             injection: None,
             nmi_pending: false,
             extint_pending: None,
+            trap_pending: false,
+            vmm_completes: None,
             signals: 0,
             check_events: true,
             deferred: Deferred::Nothing,
@@ -140,6 +147,7 @@ impl VpCore {
                 dr_loaded: false,
                 xsave: Pages::new(pages.trailing_zeros())?,
             },
+            spec_ctrl: SpecCtrl::new(),
             synthetic: hv1::msr::VpState::new(),
             assist_page: Pages::new(0)?,
             lapic,

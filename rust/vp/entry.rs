@@ -51,6 +51,8 @@ pub(crate) struct Running<'a> {
 unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
     // SAFETY: `run` holds the only other reference and waits.
     let running = unsafe { &mut *running.cast::<Running<'_>>() };
+    // Before the first RET.
+    running.core.spec_ctrl.leave_guest();
     running.core.exits += 1;
     count(Counted::Exit);
     if !exits::handle(running) {
@@ -71,6 +73,7 @@ unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
     if running.core.check_events {
         running.core.inject(&running.window.vmcs);
     }
+    running.core.spec_ctrl.enter_guest();
     0
 }
 
@@ -114,6 +117,7 @@ pub(super) fn run(
         preemption_timer_shift: caps.preemption_timer_shift,
         kicks: 0,
     };
+    running.core.spec_ctrl.open(caps);
     if !running.core.vmcs_ready {
         setup::initialize(&running.window.vmcs, running.core, machine, space, config);
     }
@@ -174,6 +178,7 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
         let context = core::ptr::from_mut(running).cast();
         let gprs = running.core.gprs.as_mut_ptr();
         running.leave = Leave::Again;
+        running.core.spec_ctrl.enter_guest();
         let result = window.guest_context(|| {
             // SAFETY: A VMCS is current, interrupts are off, the host's state is in the host-state
             // table; nothing in guest context calls the kernel.
@@ -182,6 +187,7 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
         guest_mode.leave();
         launched = true;
         if result < 0 {
+            running.core.spec_ctrl.leave_guest();
             running.leave = Leave::EntryFailed {
                 code: running.window.vmcs.read(VM_INSTRUCTION_ERROR),
                 qualification: 0,

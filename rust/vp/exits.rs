@@ -10,8 +10,9 @@ mod hypercall;
 pub(crate) mod ipi;
 pub(crate) mod msr;
 
-use super::core::{Activity, RAX, RCX, RDX};
+use super::core::{Activity, VpCore, RAX, RCX, RDX};
 use super::entry::Running;
+use crate::vmx::vmcs::CurrentVmcs;
 use vmxdef::events::{interruptibility, IntrInfo};
 use vmxdef::exit::{EptViolation, EXIT_REASON_ENTRY_FAILURE};
 use vmxdef::field::*;
@@ -150,14 +151,22 @@ pub(super) fn advance_by(r: &mut Running<'_>, length: u64) {
         rip = u64::from(rip as u32);
     }
     vmcs.write(GUEST_RIP, rip);
+    instruction_done(r.core, vmcs);
+}
+
+/// What the end of an instruction brings that the CPU did not execute: the interrupt shadow ends,
+/// and a single step traps.
+#[inline(always)]
+pub(super) fn instruction_done(core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
     let blocking = vmcs.read(GUEST_INTERRUPTIBILITY_INFO);
     let shadow = interruptibility::STI | interruptibility::MOV_SS;
     if blocking & shadow != 0 {
         vmcs.write(GUEST_INTERRUPTIBILITY_INFO, blocking & !shadow);
-        r.core.check_events = true;
+        core.check_events = true;
     }
     if vmcs.read(GUEST_RFLAGS) & creg::RFLAGS_TF != 0 {
         vmcs.write(GUEST_PENDING_DBG_EXCEPTIONS, creg::DR6_BS);
+        core.trap_pending = true;
     }
 }
 

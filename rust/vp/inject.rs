@@ -111,6 +111,7 @@ impl VpCore {
     /// Writes what the next entry injects, and opens windows for what it cannot.
     pub(super) fn inject(&mut self, vmcs: &CurrentVmcs<'_>) {
         self.check_events = false;
+        let trap = core::mem::take(&mut self.trap_pending);
         if let Some(event) = self.injection.take() {
             vmcs.write(VM_ENTRY_INTR_INFO_FIELD, event.info.0);
             if event.info.has_error_code() {
@@ -131,7 +132,7 @@ impl VpCore {
             return;
         }
         let blocking = vmcs.read(GUEST_INTERRUPTIBILITY_INFO);
-        let shadow = blocking & (interruptibility::STI | interruptibility::MOV_SS) != 0;
+        let shadow = trap || blocking & (interruptibility::STI | interruptibility::MOV_SS) != 0;
         let mut injected = false;
         if self.nmi_pending && !shadow && blocking & interruptibility::NMI == 0 {
             self.nmi_pending = false;

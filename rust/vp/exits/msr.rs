@@ -5,7 +5,7 @@
 
 use super::{fault, ipi, leave, skip, Leave};
 use crate::partition::Config;
-use crate::vmx::insn::rdtsc;
+use crate::vmx::insn::{rdtsc, speculation_command};
 use crate::vmx::vmcs::CurrentVmcs;
 use crate::vp::core::{VpCore, RAX, RCX, RDX};
 use crate::vp::entry::Running;
@@ -151,7 +151,7 @@ pub(crate) fn get(
         MsrKind::Vmcs(VmcsMsr::SysenterEip) => vmcs.read(GUEST_SYSENTER_EIP),
         MsrKind::Vmcs(VmcsMsr::FsBase) => vmcs.read(GUEST_FS_BASE),
         MsrKind::Vmcs(VmcsMsr::GsBase) => vmcs.read(GUEST_GS_BASE),
-        MsrKind::Loaded(which) => loaded(core, which).map_or(0, |value| *value),
+        MsrKind::Loaded(which) => *loaded(core, which),
         MsrKind::Tsc => core.guest_tsc(rdtsc()),
         MsrKind::TscAdjust => core.tsc_adjust,
         MsrKind::Mtrr(slot) => core.mtrrs.get(slot.index()).copied().unwrap_or(0),
@@ -194,7 +194,7 @@ pub(crate) fn set(
         MsrKind::Vmcs(VmcsMsr::FsBase) => vmcs.write(GUEST_FS_BASE, value),
         MsrKind::Vmcs(VmcsMsr::GsBase) => vmcs.write(GUEST_GS_BASE, value),
         MsrKind::Loaded(which) => {
-            *loaded(core, which).ok_or(GeneralProtection)? = value;
+            *loaded(core, which) = value;
             return Ok(MsrEffect::Loaded);
         }
         // Writing the TSC changes TSC_ADJUST by as much (SDM 18.17.3).
@@ -212,10 +212,11 @@ pub(crate) fn set(
             *core.mtrrs.get_mut(slot.index()).ok_or(GeneralProtection)? = value;
         }
         MsrKind::Constant(_) => {}
-        // Not shown by CPUID, so that no row gets here.
-        MsrKind::ArchCapabilities | MsrKind::Apic | MsrKind::Command => {
-            return Err(GeneralProtection)
-        }
+        // IBPB and L1D_FLUSH; the check lets nothing else through.
+        MsrKind::Command if value & 1 != 0 => speculation_command(msr),
+        MsrKind::Command => {}
+        // No row gets here: one is read-only, the other was dealt with above.
+        MsrKind::ArchCapabilities | MsrKind::Apic => return Err(GeneralProtection),
     }
     Ok(MsrEffect::None)
 }
@@ -228,18 +229,17 @@ fn is_apic(msr: u32) -> bool {
     )
 }
 
-fn loaded(core: &mut VpCore, which: LoadedMsr) -> Option<&mut u64> {
+fn loaded(core: &mut VpCore, which: LoadedMsr) -> &mut u64 {
     let msrs = &mut core.guest.msrs;
-    Some(match which {
+    match which {
         LoadedMsr::Star => &mut msrs.star,
         LoadedMsr::Lstar => &mut msrs.lstar,
         LoadedMsr::Cstar => &mut msrs.cstar,
         LoadedMsr::Fmask => &mut msrs.fmask,
         LoadedMsr::KernelGsBase => &mut msrs.kernel_gs_base,
         LoadedMsr::TscAux => &mut msrs.tsc_aux,
-        // Not shown by CPUID.
-        LoadedMsr::SpecCtrl => return None,
-    })
+        LoadedMsr::SpecCtrl => &mut core.spec_ctrl.guest,
+    }
 }
 
 /// Moves the guest's TSC by `delta`. The LAPIC's one-shot and periodic timers do not run by it;
