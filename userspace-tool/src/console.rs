@@ -148,6 +148,11 @@ impl Console {
         self.close_input();
         self.output.lock().expect("no holder panics").primary = None;
         *self.terminal.lock().expect("no holder panics") = None;
+        if let (Some(input), Ok(null)) = (&self.input, File::open("/dev/null")) {
+            // The terminal's other processes are to see that nobody holds it any more.
+            // SAFETY: both descriptors are open; `input` stays a valid one.
+            unsafe { libc::dup3(null.as_raw_fd(), input.as_raw_fd(), libc::O_CLOEXEC) };
+        }
     }
 
     /// Sends output to `client` too, beginning with the last of what was there before.

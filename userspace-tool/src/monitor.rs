@@ -173,7 +173,7 @@ impl ConsoleInput<'_> {
     }
 
     /// Takes what was typed; false when nothing more will come.
-    fn receive(&mut self) -> bool {
+    fn receive(&mut self, ops: &mut EventOps) -> bool {
         let mut buffer = [0; 256];
         // The end of the input, or a pseudo-terminal that nobody has open: the guest runs on without.
         let Ok(n @ 1..) = self.console.read(&mut buffer) else {
@@ -183,6 +183,7 @@ impl ConsoleInput<'_> {
         if self.console.is_raw_terminal() {
             if let Some(end) = input.iter().position(|byte| *byte == LEAVE) {
                 self.feed.push(&input[..end]);
+                self.listen(ops, false);
                 if !(self.leave)() {
                     self.feed.machine.exit.set(Outcome::Stopped);
                 }
@@ -206,7 +207,7 @@ impl MutEventSubscriber for ConsoleInput<'_> {
             self.feed.push(&[]);
             true
         } else {
-            self.receive()
+            self.receive(ops)
         };
         if more {
             let idle = self.feed.is_empty();

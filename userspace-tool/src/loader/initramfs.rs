@@ -10,8 +10,8 @@ use flate2::bufread::GzDecoder;
 
 use super::cpio::{self, Archive};
 
-/// Modules that a guest needs for its disks.
-const MODULES: [&str; 2] = ["virtio_mmio", "virtio_blk"];
+/// Modules that a guest needs for its disks and its power button.
+const MODULES: [&str; 4] = ["virtio_mmio", "virtio_blk", "button", "evdev"];
 const BUSYBOX: [&str; 4] = [
     "/bin/busybox",
     "/usr/bin/busybox",
@@ -28,6 +28,7 @@ mount -t devtmpfs devtmpfs /dev 2>/dev/null
 while read -r module; do
     insmod "/modules/$module"
 done < /modules/order
+acpid -l /dev/null -p /tmp/acpid.pid
 echo
 echo "Linux $(uname -r): $(grep -c ^processor /proc/cpuinfo) CPUs, $(awk '/MemTotal/ { print int($2 / 1024) }' /proc/meminfo) MiB, $(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)"
 dmesg | grep -i 'hyper-v'
@@ -35,6 +36,9 @@ echo "'poweroff -f' or 'exit' ends this virtual machine."
 setsid cttyhack sh
 poweroff -f
 "#;
+
+/// What busybox' acpid runs when the power button is pressed.
+const POWER_BUTTON: (&str, &str) = ("etc/acpi/PWRF/00000080", "#!/bin/sh\npoweroff -f\n");
 
 /// Builds an initramfs around the host's busybox, for the kernel of release `release` (if known).
 pub fn build(release: Option<&str>) -> Result<Vec<u8>> {
@@ -56,13 +60,24 @@ fn build_from(busybox: &Path, modules: &Path, release: Option<&str>) -> Result<V
         busybox.display()
     );
     let mut archive = Archive::default();
-    for directory in ["bin", "dev", "proc", "sys", "tmp", "modules"] {
+    for directory in [
+        "bin",
+        "dev",
+        "etc",
+        "etc/acpi",
+        "etc/acpi/PWRF",
+        "modules",
+        "proc",
+        "sys",
+        "tmp",
+    ] {
         archive.directory(directory);
     }
     archive.character_device("dev/console", 5, 1);
     archive.file("bin/busybox", 0o755, &binary);
     archive.symlink("bin/sh", "busybox");
     archive.file("init", 0o755, INIT.as_bytes());
+    archive.file(POWER_BUTTON.0, 0o755, POWER_BUTTON.1.as_bytes());
     let mut order = String::new();
     for path in release
         .map(|release| module_files(&modules.join(release)))
