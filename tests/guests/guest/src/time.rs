@@ -4,10 +4,10 @@
 use crate::cpu::{pause, rdtsc};
 
 /// Ticks that must pass before a wait is given up: seconds on a fast machine,
-/// and still under half a minute where a tick is an emulated instruction.
-pub const LIMIT_TICKS: u64 = 4_000_000_000;
+/// and still ten seconds or so where a tick is an emulated instruction.
+pub const LIMIT_TICKS: u64 = 2_000_000_000;
 /// Rounds that must pass as well, so that a stalled machine gets its chance.
-pub const LIMIT_ROUNDS: u64 = 50_000;
+pub const LIMIT_ROUNDS: u64 = 100_000;
 
 /// Spins until `done`, at most the limit; says whether it came true.
 #[must_use]
