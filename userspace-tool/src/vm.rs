@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{anyhow, Context, Result};
 use mshv_bindings::*;
 use mshv_ioctls::{InterruptRequest, Mshv, MshvError, VmFd};
 use vm_memory::{Bytes, GuestAddress};
@@ -223,16 +223,20 @@ fn synthetic_features() -> u64 {
 
 /// Opens /dev/mshv; what can be wrong with it is told with its remedy.
 pub fn open_hypervisor() -> Result<Mshv> {
-    Mshv::new().map_err(|error| {
-        let remedy = match error.errno() {
-            libc::ENOENT | libc::ENODEV | libc::ENXIO => "hvrs is not loaded: run `insmod hvrs.ko` (`hvrsctl check` tells whether this host can run it)",
-            libc::EACCES | libc::EPERM => "no permission for /dev/mshv: become a member of the group `mshv`, or root",
-            _ => "cannot open /dev/mshv",
-        };
-        anyhow::anyhow!(error).context(remedy)
+    Mshv::new().map_err(|error| match error.errno() {
+        libc::ENOENT | libc::ENODEV | libc::ENXIO => anyhow!(
+            "hvrs is not loaded: run `insmod hvrs.ko` (`hvrsctl check` tells whether this host can run it)"
+        ),
+        libc::EACCES | libc::EPERM => {
+            anyhow!("no permission for /dev/mshv: become a member of the group `mshv`, or root")
+        }
+        _ => explain("opening /dev/mshv")(error),
     })
 }
 
 fn explain(what: &'static str) -> impl Fn(MshvError) -> anyhow::Error {
-    move |error| anyhow::anyhow!(error).context(format!("{what} failed"))
+    move |error| match error {
+        MshvError::Errno(errno) => anyhow!("{what} failed: {errno}"),
+        hypercall => anyhow!("{what} failed: {hypercall}"),
+    }
 }

@@ -27,14 +27,12 @@ struct Report {
 impl Info {
     /// Prints what the module tells.
     pub fn run(self) -> Result<ExitCode> {
-        let device = HvrsDevice::open().map_err(|error| {
-            let remedy = match error.raw_os_error() {
-                Some(libc::EACCES | libc::EPERM) => {
-                    "no permission for /dev/hvrs: become a member of the group `mshv`, or root"
-                }
-                _ => "hvrs is not loaded: run `insmod hvrs.ko`",
-            };
-            anyhow!(error).context(remedy)
+        let device = HvrsDevice::open().map_err(|error| match error.raw_os_error() {
+            Some(libc::EACCES | libc::EPERM) => {
+                anyhow!("no permission for /dev/hvrs: become a member of the group `mshv`, or root")
+            }
+            Some(libc::ENOENT) => anyhow!("hvrs is not loaded: run `insmod hvrs.ko`"),
+            _ => anyhow!("cannot open /dev/hvrs: {error}"),
         })?;
         let report = Report {
             hvrsctl: env!("CARGO_PKG_VERSION"),
