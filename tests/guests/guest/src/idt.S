@@ -113,7 +113,7 @@ guarded_return:
     movq %rsi, %rax
     movq (%rdi), %rsp
     movq %rsp, %rcx
-    movl %ss, %edx
+    movl $0x10, %edx            # SS is null after an exception at CPL 3
     pushq %rdx
     pushq %rcx
     pushfq

@@ -49,6 +49,7 @@
 
 pub mod apic;
 mod boot;
+pub mod compat;
 pub mod console;
 pub mod cpu;
 pub mod cpuid;

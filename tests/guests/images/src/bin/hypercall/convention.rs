@@ -3,7 +3,7 @@
 
 use core::arch::asm;
 use guest::hv::*;
-use guest::{cpu, cpuid, hv, idt, paging, percpu, require, user, Pass, Verdict};
+use guest::{compat, cpu, cpuid, hv, idt, require, user, Pass, Verdict};
 
 /// A code that no TLFS names.
 const UNKNOWN: u64 = 0x7777;
@@ -161,34 +161,16 @@ pub fn without_os_id() -> Verdict {
 pub fn compatibility_mode() -> Verdict {
     require!(hv::present(), "no Hv#1");
     identified();
-    let page = paging::frame();
-    // mov eax, 0x7777; xor edx, edx; mov ecx, 1<<27 (not the control word here); vmcall; retf
-    let code: &[u8] = &[
-        0xb8, 0x77, 0x77, 0, 0, 0x31, 0xd2, 0xb9, 0, 0, 0, 8, 0x0f, 0x01, 0xc1, 0xcb,
-    ];
-    let (mut rax, mut rdx) = (0u64, 0u64);
-    // SAFETY: the code lies in a page of this test, below 4 GiB; RETF pops what
-    // the 32-bit far call pushed; the stack is below 4 GiB as well.
-    unsafe {
-        core::ptr::copy_nonoverlapping(code.as_ptr(), page as *mut u8, code.len());
-        let target = FarPointer {
-            offset: page as u32,
-            selector: percpu::SEL_CODE32,
-        };
-        asm!(
-            "push rbx", "sub rsp, 128",
-            "call fword ptr [{target}]",
-            "add rsp, 128", "pop rbx",
-            target = in(reg) &target, inout("rax") rax, inout("rdx") rdx, out("rcx") _, out("rsi") _, out("rdi") _
-        );
-    }
+    // mov ecx, 1 << 27 (reserved in the control word, which this is not); vmcall; retf
+    let result = compat::run(
+        &[0xb9, 0, 0, 0, 8, 0x0f, 0x01, 0xc1, 0xcb],
+        UNKNOWN as u32,
+        0,
+    );
+    // With a reserved bit of EDX: input.
+    let reserved = compat::run(&[0x0f, 0x01, 0xc1, 0xcb], UNKNOWN as u32, 1 << 31);
     cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);
-    assert_eq!((rax as u32, rdx as u32), (INVALID_HYPERCALL_CODE as u32, 0));
+    assert_eq!(result, (INVALID_HYPERCALL_CODE as u32, 0));
+    assert_eq!(reserved, (INVALID_HYPERCALL_INPUT as u32, 0));
     Pass
-}
-
-#[repr(C, packed)]
-struct FarPointer {
-    offset: u32,
-    selector: u16,
 }

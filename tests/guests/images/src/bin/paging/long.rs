@@ -200,3 +200,17 @@ pub fn all_memory() -> Verdict {
     }
     Pass
 }
+
+/// 32-bit code under long mode, with exits in it; EFER.LMA stays.
+pub fn compatibility_mode() -> Verdict {
+    for round in 0..100 {
+        // push ebx; cpuid; pop ebx; mov edx, 0x3fd; in al, dx; mov ecx, 0xc0000080; rdmsr; retf
+        let code = [
+            0x53, 0x0f, 0xa2, 0x5b, 0xba, 0xfd, 3, 0, 0, 0xec, 0xb9, 0x80, 0, 0, 0xc0, 0x0f, 0x32,
+            0xcb,
+        ];
+        let (efer, high) = guest::compat::run(&code, 0, 0);
+        assert_eq!((efer & 0x500, high), (0x500, 0), "round {round}");
+    }
+    Pass
+}

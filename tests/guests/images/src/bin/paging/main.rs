@@ -18,6 +18,7 @@ image!(
         test!(other_root, "-", long::other_root),
         test!(aliases, "-", long::aliases),
         test!(invlpg, "-", long::invlpg),
+        test!(compatibility_mode, "-", long::compatibility_mode),
         test!(protected_unpaged, "-", legacy::unpaged),
         test!(paging_32, "-", legacy::paging_32),
         test!(paging_pae, "-", legacy::paging_pae),
