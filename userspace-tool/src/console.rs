@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{ErrorKind, IsTerminal, Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
+
+use crate::sys::{self, TerminalMode};
 
 /// Ctrl-]: leaves the console.
 pub const LEAVE: u8 = 0x1d;
@@ -70,8 +72,8 @@ impl Console {
     pub fn open(kind: &ConsoleKind) -> Result<Self> {
         let (primary, input, pty) = match kind {
             ConsoleKind::Stdio => {
-                let input = duplicate(libc::STDIN_FILENO)?;
-                (duplicate(libc::STDOUT_FILENO)?, Some(input), None)
+                let input = duplicate(std::io::stdin())?;
+                (duplicate(std::io::stdout())?, Some(input), None)
             }
             ConsoleKind::File(path) => {
                 let file = File::create(path)
@@ -150,8 +152,7 @@ impl Console {
         *self.terminal.lock().expect("no holder panics") = None;
         if let (Some(input), Ok(null)) = (&self.input, File::open("/dev/null")) {
             // The terminal's other processes are to see that nobody holds it any more.
-            // SAFETY: both descriptors are open; `input` stays a valid one.
-            unsafe { libc::dup3(null.as_raw_fd(), input.as_raw_fd(), libc::O_CLOEXEC) };
+            sys::redirect(&null, input.as_raw_fd());
         }
     }
 
@@ -191,14 +192,11 @@ impl Write for SharedOutput {
     }
 }
 
-fn duplicate(fd: RawFd) -> Result<File> {
-    // SAFETY: `fcntl` checks the descriptor.
-    let duplicate = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, 0) };
-    if duplicate < 0 {
-        return Err(std::io::Error::last_os_error()).context("standard input or output is closed");
-    }
-    // SAFETY: the descriptor is new and owned by nobody else.
-    Ok(unsafe { File::from_raw_fd(duplicate) })
+fn duplicate(stream: impl AsFd) -> Result<File> {
+    let duplicate = stream.as_fd().try_clone_to_owned();
+    Ok(duplicate
+        .context("standard input or output is closed")?
+        .into())
 }
 
 /// A pseudo-terminal. Its slave is held open, so that people can come and go.
@@ -210,39 +208,14 @@ struct Pty {
 impl Pty {
     /// A new pseudo-terminal in raw mode, and its master, which does not block.
     fn open() -> std::io::Result<(File, Self)> {
-        // SAFETY: no pointers are passed; the result is checked.
-        let fd = unsafe {
-            libc::posix_openpt(libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC | libc::O_NONBLOCK)
-        };
-        if fd < 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        // SAFETY: the descriptor is new and owned by nobody else.
-        let master = unsafe { File::from_raw_fd(fd) };
-        let mut name = [0; 64];
-        // SAFETY: the descriptor is a pseudo-terminal's master, and `name` is as long as said.
-        let result = unsafe {
-            if libc::grantpt(fd) != 0 || libc::unlockpt(fd) != 0 {
-                return Err(std::io::Error::last_os_error());
-            }
-            libc::ptsname_r(fd, name.as_mut_ptr(), name.len())
-        };
-        if result != 0 {
-            return Err(std::io::Error::from_raw_os_error(result));
-        }
-        let name: Vec<u8> = name
-            .iter()
-            .take_while(|c| **c != 0)
-            .map(|c| *c as u8)
-            .collect();
-        let name = PathBuf::from(String::from_utf8_lossy(&name).into_owned());
+        let (master, name) = sys::open_pty()?;
         let slave = File::options()
             .read(true)
             .write(true)
             .custom_flags(libc::O_NOCTTY)
             .open(&name)?;
         // Without this the guest's output would be echoed back to it.
-        set_raw_mode(&slave)?;
+        TerminalMode::of(&slave)?.raw().set(&slave)?;
         Ok((
             master,
             Self {
@@ -253,42 +226,24 @@ impl Pty {
     }
 }
 
-/// Switches a terminal to raw mode and returns the mode that it had.
-fn set_raw_mode(terminal: &File) -> std::io::Result<libc::termios> {
-    // SAFETY: an all-zero termios is a valid value.
-    let mut saved: libc::termios = unsafe { std::mem::zeroed() };
-    // SAFETY: the pointers are to live values.
-    unsafe {
-        if libc::tcgetattr(terminal.as_raw_fd(), &mut saved) != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        let mut raw = saved;
-        libc::cfmakeraw(&mut raw);
-        if libc::tcsetattr(terminal.as_raw_fd(), libc::TCSANOW, &raw) != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-    }
-    Ok(saved)
-}
-
 /// A terminal in raw mode; restored when dropped.
 pub struct RawTerminal {
     file: File,
-    saved: libc::termios,
+    saved: TerminalMode,
 }
 
 impl RawTerminal {
     /// Switches `file`, a terminal, to raw mode.
     pub fn new(file: File) -> std::io::Result<Self> {
-        let saved = set_raw_mode(&file)?;
+        let saved = TerminalMode::of(&file)?;
+        saved.raw().set(&file)?;
         Ok(Self { file, saved })
     }
 }
 
 impl Drop for RawTerminal {
     fn drop(&mut self) {
-        // SAFETY: the pointer is to a live value.
-        unsafe { libc::tcsetattr(self.file.as_raw_fd(), libc::TCSANOW, &self.saved) };
+        let _ = self.saved.set(&self.file);
     }
 }
 
@@ -336,25 +291,14 @@ mod tests {
             .write(true)
             .open(&pty.name)
             .unwrap();
-        let mode = |file: &File| {
-            // SAFETY: a zeroed termios is valid, and the pointer is to a live value.
-            unsafe {
-                let mut termios: libc::termios = std::mem::zeroed();
-                assert_eq!(libc::tcgetattr(file.as_raw_fd(), &mut termios), 0);
-                termios
-            }
-        };
-        let mut cooked = mode(&slave);
-        cooked.c_lflag |= libc::ICANON | libc::ECHO;
-        // SAFETY: the pointer is to a live value.
-        assert_eq!(
-            unsafe { libc::tcsetattr(slave.as_raw_fd(), libc::TCSANOW, &cooked) },
-            0
-        );
+        let mode = || TerminalMode::of(&slave).unwrap().0.c_lflag;
+        let mut cooked = TerminalMode::of(&slave).unwrap();
+        cooked.0.c_lflag |= libc::ICANON | libc::ECHO;
+        cooked.set(&slave).unwrap();
         let raw = RawTerminal::new(slave.try_clone().unwrap()).unwrap();
-        assert_eq!(mode(&slave).c_lflag & (libc::ECHO | libc::ICANON), 0);
+        assert_eq!(mode() & (libc::ECHO | libc::ICANON), 0);
         drop(raw);
-        assert_eq!(mode(&slave).c_lflag, cooked.c_lflag);
+        assert_eq!(mode(), cooked.0.c_lflag);
     }
 
     #[test]

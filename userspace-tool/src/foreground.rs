@@ -3,12 +3,14 @@
 //! waits for ends when the person leaves, or with the VM.
 
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::fd::AsRawFd;
+use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+
+use crate::sys;
 
 /// Which of the two processes this is.
 pub enum Split {
@@ -21,19 +23,15 @@ pub enum Split {
 /// The VM's process' connection to the one that the shell waits for.
 pub struct Foreground(UnixStream);
 
-/// Splits the process. It must have no other threads.
+/// Splits the process.
 pub fn split() -> Result<Split> {
     let (ours, childs) = UnixStream::pair().context("cannot make a socket")?;
-    // SAFETY: there is one thread, so no lock can be left held in the child.
-    match unsafe { libc::fork() } {
-        -1 => Err(io::Error::last_os_error()).context("cannot start a process"),
-        0 => {
+    match sys::fork().context("cannot start a process")? {
+        None => {
             drop(ours);
-            // SAFETY: no pointers are passed. When the parent is killed, the VM ends too.
-            unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGTERM) };
             Ok(Split::Vm(Foreground(childs)))
         }
-        child => {
+        Some(child) => {
             drop(childs);
             Ok(Split::Terminal(wait(ours, child)?))
         }
@@ -49,36 +47,21 @@ fn wait(mut connection: UnixStream, child: i32) -> Result<ExitCode> {
         );
         return Ok(ExitCode::SUCCESS);
     }
-    let mut status = 0;
-    // SAFETY: the pointer is to a live value.
-    while unsafe { libc::waitpid(child, &mut status, 0) } < 0 {
-        let error = io::Error::last_os_error();
-        if error.kind() != io::ErrorKind::Interrupted {
-            return Err(error).context("cannot wait for the virtual machine's process");
-        }
+    let status = sys::wait(child).context("cannot wait for the virtual machine's process")?;
+    if let Some(signal) = status.signal() {
+        eprintln!("hvrsctl: the virtual machine's process was killed by signal {signal}");
+        return Ok(ExitCode::FAILURE);
     }
-    if libc::WIFEXITED(status) {
-        return Ok(ExitCode::from(libc::WEXITSTATUS(status) as u8));
-    }
-    eprintln!(
-        "hvrsctl: the virtual machine's process was killed by signal {}",
-        libc::WTERMSIG(status)
-    );
-    Ok(ExitCode::FAILURE)
+    Ok(ExitCode::from(status.code().unwrap_or(1) as u8))
 }
 
 impl Foreground {
     /// Lets go of the terminal and tells the other process, which then ends.
     pub fn leave(&self, name: &str) {
-        // SAFETY: no pointers are passed; what fails leaves things as they are.
-        unsafe {
-            libc::prctl(libc::PR_SET_PDEATHSIG, 0);
-            libc::setsid();
-        }
+        sys::leave_session();
         if let Ok(null) = File::options().read(true).write(true).open("/dev/null") {
             for fd in [libc::STDIN_FILENO, libc::STDOUT_FILENO, libc::STDERR_FILENO] {
-                // SAFETY: both descriptors are open, or the call fails.
-                unsafe { libc::dup2(null.as_raw_fd(), fd) };
+                sys::redirect(&null, fd);
             }
         }
         let _ = (&self.0).write_all(name.as_bytes());

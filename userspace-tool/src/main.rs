@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! hvrsctl runs virtual machines on hvrs.
 
-#![deny(unsafe_op_in_unsafe_fn)]
+#![deny(unsafe_code, unsafe_op_in_unsafe_fn)]
 
 mod acpi;
 mod commands;
@@ -10,15 +10,21 @@ mod control;
 mod devices;
 mod foreground;
 mod host;
+#[allow(unsafe_code)] // UNSAFETY: ioctls
 mod hvrs_dev;
 mod layout;
 mod loader;
 mod memory;
 mod mmio_emulate;
 mod monitor;
+#[allow(unsafe_code)] // UNSAFETY: unions
+mod mshv;
 mod outcome;
+#[allow(unsafe_code)] // UNSAFETY: the register page, unions
 mod registers;
 mod registry;
+#[allow(unsafe_code)] // UNSAFETY: system calls
+mod sys;
 mod vcpu;
 mod vm;
 
@@ -48,9 +54,7 @@ enum Command {
 fn main() -> ExitCode {
     let command = Cli::parse().command;
     if !matches!(command, Command::Start(_) | Command::Console(_)) {
-        // As with other tools that print: `hvrsctl list | head -1` ends quietly.
-        // SAFETY: the default disposition runs no code of ours.
-        unsafe { libc::signal(libc::SIGPIPE, libc::SIG_DFL) };
+        sys::end_on_closed_pipe();
     }
     let result = match command {
         Command::Start(verb) => verb.run(),

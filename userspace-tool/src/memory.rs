@@ -5,6 +5,7 @@ use anyhow::{Context, Result};
 use vm_memory::{GuestAddress, GuestMemory, GuestMemoryRegion};
 
 use crate::layout;
+use crate::sys;
 
 /// The guest's memory as the loaders and devices see it.
 pub type GuestMemoryMmap = vm_memory::GuestMemoryMmap<()>;
@@ -25,8 +26,7 @@ pub fn allocate(bytes: u64) -> Result<GuestMemoryMmap> {
         )
     })?;
     for region in memory.iter() {
-        // SAFETY: the range is the region's own mapping. Failure, on a kernel without huge pages, is harmless.
-        unsafe { libc::madvise(region.as_ptr().cast(), region.size(), libc::MADV_HUGEPAGE) };
+        sys::use_huge_pages(region);
     }
     Ok(memory)
 }

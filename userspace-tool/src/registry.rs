@@ -3,7 +3,6 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{Read, Write};
-use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
@@ -11,6 +10,8 @@ use std::str::FromStr;
 
 use anyhow::{bail, Context, Result};
 use serde::{Deserialize, Serialize};
+
+use crate::sys;
 
 /// A VM's name, which is also part of file names.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -88,8 +89,7 @@ pub struct Registration {
 impl Registry {
     /// This user's registry.
     pub fn of_user() -> Self {
-        // SAFETY: `geteuid` has no preconditions.
-        let uid = unsafe { libc::geteuid() };
+        let uid = sys::effective_user();
         let directory = match std::env::var_os("XDG_RUNTIME_DIR") {
             _ if uid == 0 => PathBuf::from("/run/hvrs"),
             Some(runtime) if !runtime.is_empty() => Path::new(&runtime).join("hvrs"),
@@ -141,8 +141,7 @@ impl Registry {
             .with_context(what)?;
         // In /tmp somebody else may have been first.
         let metadata = fs::symlink_metadata(&self.directory).with_context(what)?;
-        // SAFETY: `geteuid` has no preconditions.
-        if !metadata.is_dir() || metadata.uid() != unsafe { libc::geteuid() } {
+        if !metadata.is_dir() || metadata.uid() != sys::effective_user() {
             bail!("{}: it belongs to somebody else", what());
         }
         Ok(())
@@ -166,7 +165,7 @@ impl Registry {
                 .mode(0o644)
                 .open(&path)
                 .with_context(what)?;
-            if !try_lock(&file) {
+            if !sys::try_lock(&file) {
                 return Ok(None);
             }
             // A VM that has just ended may have removed the file between the opening and the locking.
@@ -218,7 +217,7 @@ impl Registry {
     /// The VM of this name, if it runs.
     pub fn find(&self, name: &VmName) -> Option<Description> {
         let mut file = File::open(self.description_path(name)).ok()?;
-        if try_lock(&file) {
+        if sys::try_lock(&file) {
             return None; // its process is gone
         }
         let mut json = String::new();
@@ -270,12 +269,6 @@ impl Drop for Registration {
         let _ = fs::remove_file(self.registry.socket_path(&self.description.name));
         let _ = fs::remove_file(self.registry.description_path(&self.description.name));
     }
-}
-
-/// Locks the file for this process, unless another has.
-fn try_lock(file: &File) -> bool {
-    // SAFETY: the descriptor is open.
-    unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) == 0 }
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One virtual processor: RUN_VP, and what each message asks for.
 
-#![allow(non_upper_case_globals)] // names of mshv-bindings in patterns
-
 use std::sync::Arc;
 
 use iced_x86::Register;
@@ -13,6 +11,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::devices::bus::Bus;
 use crate::memory::GuestMemoryMmap;
 use crate::mmio_emulate::{self, EmulateError};
+use crate::mshv::{self, Message, PortAccess};
 use crate::outcome::{ExitSlot, Outcome};
 use crate::registers;
 
@@ -59,50 +58,30 @@ impl Vp {
 
     #[inline]
     fn handle(&self, message: &hv_message) -> Result<(), Ended> {
-        let payload = (&raw const message.u).cast::<u8>();
-        match message.header.message_type {
-            hv_message_type_HVMSG_X64_IO_PORT_INTERCEPT => {
-                // SAFETY: the payload is 240 bytes, and for this type an I/O port message, a packed struct of integers.
-                self.port(unsafe { &*payload.cast::<hv_x64_io_port_intercept_message>() })
-            }
-            hv_message_type_HVMSG_UNMAPPED_GPA | hv_message_type_HVMSG_GPA_INTERCEPT => {
-                // SAFETY: as above, for this type a memory message.
-                self.mmio(unsafe { &*payload.cast::<hv_x64_memory_intercept_message>() })
-            }
-            hv_message_type_HVMSG_X64_APIC_EOI => {
-                // SAFETY: as above, for this type an EOI message.
-                let eoi = unsafe { &*payload.cast::<hv_x64_apic_eoi_message>() };
-                self.machine
-                    .bus
-                    .ioapic
-                    .end_of_interrupt({ eoi.interrupt_vector } as u8);
+        match mshv::decode(message) {
+            Message::Port(message) => self.port(message),
+            Message::Memory(message) => self.mmio(message),
+            Message::Eoi(vector) => {
+                self.machine.bus.ioapic.end_of_interrupt(vector);
                 Ok(())
             }
-            hv_message_type_HVMSG_UNRECOVERABLE_EXCEPTION => {
-                // SAFETY: as above, for this type an unrecoverable-exception message.
-                let fault = unsafe { &*payload.cast::<hv_x64_unrecoverable_exception_message>() };
-                self.fault(fault.header.rip, "triple fault")
-            }
-            // The VPs' local APICs are in the module, and HLT with them: nothing is left to do here.
-            hv_message_type_HVMSG_X64_HALT | hv_message_type_HVMSG_NONE => Ok(()),
-            other => {
-                // SAFETY: as above; every intercept message starts with this header.
-                let header = unsafe { &*payload.cast::<hv_x64_intercept_message_header>() };
-                self.fault(
-                    header.rip,
-                    &format!("unexpected message {other:#x} from hvrs"),
-                )
+            Message::UnrecoverableException(rip) => self.fault(rip, "triple fault"),
+            Message::Nothing => Ok(()),
+            Message::Other(kind, rip) => {
+                self.fault(rip, &format!("unexpected message {kind:#x} from hvrs"))
             }
         }
     }
 
     #[inline]
     fn port(&self, message: &hv_x64_io_port_intercept_message) -> Result<(), Ended> {
-        // SAFETY: the union's bit field and its integer are the same byte.
-        let access = unsafe { message.access_info.as_uint8 };
-        let (size, string) = (access & 7, access & (1 << 3) != 0);
+        let PortAccess {
+            size,
+            string,
+            repeated,
+        } = mshv::port_access(message);
         if string {
-            return self.string_port(message, size, access & (1 << 4) != 0);
+            return self.string_port(message, size, repeated);
         }
         let rip = next_rip(&message.header);
         let rax = message.rax;
@@ -192,7 +171,7 @@ impl Vp {
         mmio_emulate::emulate(
             &mut cpu,
             bytes,
-            bitness(&message.header),
+            mshv::bitness(&message.header),
             is_write(&message.header),
             &mut memory,
         )
@@ -228,8 +207,7 @@ impl Vp {
                 .fd
                 .translate_gva(address & !0xfff, flags.into())
                 .map_err(|_| EmulateError::Unmapped(address))?;
-            // SAFETY: the union's bit field and its integer are the same word; the result code is its lower half.
-            if unsafe { result.as_uint64 } as u32 != 0 {
+            if !mshv::translated(result) {
                 return Err(EmulateError::Unmapped(address));
             }
             let gpa = GuestAddress((gpa & !0xfff) | (address & 0xfff));
@@ -315,33 +293,10 @@ fn is_write(header: &hv_x64_intercept_message_header) -> bool {
     u32::from(header.intercept_access_type) == HV_INTERCEPT_ACCESS_WRITE
 }
 
-/// 64, 32 or 16: the size of the code that the VP runs.
-fn bitness(header: &hv_x64_intercept_message_header) -> u32 {
-    const LONG: u16 = 1 << 13;
-    const DEFAULT: u16 = 1 << 14;
-    // SAFETY: the unions' bit fields and integers are the same words.
-    let (state, attributes) = unsafe {
-        (
-            header.execution_state.as_uint16,
-            header.cs_segment.__bindgen_anon_1.attributes,
-        )
-    };
-    let long_mode = state & EXECUTION_STATE_EFER_LMA != 0;
-    match attributes {
-        a if long_mode && a & LONG != 0 => 64,
-        a if state & EXECUTION_STATE_CR0_PE != 0 && a & DEFAULT != 0 => 32,
-        _ => 16,
-    }
-}
-
-/// `hv_x64_vp_execution_state`: CPL in bits 1:0, then these.
-const EXECUTION_STATE_CR0_PE: u16 = 1 << 2;
-const EXECUTION_STATE_EFER_LMA: u16 = 1 << 4;
-
 #[inline]
 fn next_rip(header: &hv_x64_intercept_message_header) -> u64 {
     let next = { header.rip }.wrapping_add(header.instruction_length().into());
-    match bitness(header) {
+    match mshv::bitness(header) {
         64 => next,
         32 => next & 0xffff_ffff,
         _ => next & 0xffff,
@@ -354,7 +309,7 @@ fn string_address_mask(message: &hv_x64_io_port_intercept_message) -> u64 {
     let length = usize::from(message.header.instruction_length()).min(count);
     // The opcode is the last byte, all before it are prefixes.
     let prefixes = &message.instruction_bytes[..length.saturating_sub(1)];
-    match (bitness(&message.header), prefixes.contains(&0x67)) {
+    match (mshv::bitness(&message.header), prefixes.contains(&0x67)) {
         (64, false) => u64::MAX,
         (64, true) | (32, false) | (16, true) => 0xffff_ffff,
         _ => 0xffff,
@@ -384,58 +339,13 @@ fn merge(rax: u64, value: u32, size: u8) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn header(
-        long_mode: bool,
-        attributes: u16,
-        rip: u64,
-        length: u8,
-    ) -> hv_x64_intercept_message_header {
-        let mut header = hv_x64_intercept_message_header {
-            rip,
-            ..Default::default()
-        };
-        header.execution_state.as_uint16 = EXECUTION_STATE_CR0_PE
-            | if long_mode {
-                EXECUTION_STATE_EFER_LMA
-            } else {
-                0
-            };
-        header.cs_segment.__bindgen_anon_1.attributes = attributes;
-        header.set_instruction_length(length);
-        header
-    }
+    use crate::mshv::test_header;
 
     #[test]
-    fn execution_state_bits_are_those_of_the_bindings() {
-        let mut state = hv_x64_vp_execution_state::default();
-        // SAFETY: both variants are plain integers.
-        unsafe {
-            state.__bindgen_anon_1.set_cr0_pe(1);
-            assert_eq!(state.as_uint16, EXECUTION_STATE_CR0_PE);
-            state.as_uint16 = 0;
-            state.__bindgen_anon_1.set_efer_lma(1);
-            assert_eq!(state.as_uint16, EXECUTION_STATE_EFER_LMA);
-        }
-    }
-
-    #[test]
-    fn rip_wraps_with_the_mode() {
-        assert_eq!(
-            next_rip(&header(true, 0xa09b, 0xffff_ffff, 2)),
-            0x1_0000_0001
-        );
-        assert_eq!(
-            next_rip(&header(true, 0xc09b, 0xffff_ffff, 2)),
-            1,
-            "compatibility mode"
-        );
-        assert_eq!(next_rip(&header(false, 0x009b, 0xffff, 1)), 0);
-        assert_eq!(
-            bitness(&header(false, 0xa09b, 0, 0)),
-            16,
-            "L means nothing outside long mode"
-        );
+    fn rip_wraps_with_the_code_size() {
+        assert_eq!(next_rip(&test_header(64, 0xffff_ffff, 2)), 0x1_0000_0001);
+        assert_eq!(next_rip(&test_header(32, 0xffff_ffff, 2)), 1);
+        assert_eq!(next_rip(&test_header(16, 0xffff, 1)), 0);
     }
 
     #[test]
@@ -450,7 +360,7 @@ mod tests {
     #[test]
     fn string_address_size() {
         let mut message = hv_x64_io_port_intercept_message {
-            header: header(true, 0xa09b, 0, 2),
+            header: test_header(64, 0, 2),
             ..Default::default()
         };
         message.instruction_byte_count = 2;
@@ -458,7 +368,7 @@ mod tests {
         assert_eq!(string_address_mask(&message), u64::MAX);
         message.instruction_bytes[0] = 0x67;
         assert_eq!(string_address_mask(&message), 0xffff_ffff);
-        message.header = header(false, 0x009b, 0, 1);
+        message.header = test_header(16, 0, 1);
         message.instruction_byte_count = 0;
         assert_eq!(string_address_mask(&message), 0xffff);
     }

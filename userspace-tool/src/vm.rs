@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One run of a virtual machine: from the partition's creation to its end.
 
-use std::os::unix::thread::JoinHandleExt;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -22,8 +21,10 @@ use crate::devices::virtio_mmio::VirtioMmio;
 use crate::layout;
 use crate::loader::BootSource;
 use crate::memory;
+use crate::mshv;
 use crate::outcome::{ExitSlot, Outcome};
 use crate::registers;
+use crate::sys;
 use crate::vcpu::{Machine, Vp};
 
 /// What a VM consists of; it stays the same from one run to the next.
@@ -146,8 +147,7 @@ impl Drop for Vm {
         for thread in self.threads.drain(..) {
             // A signal that arrives just before RUN_VP has no effect; so it is repeated until the thread has seen the end.
             while !thread.is_finished() {
-                // SAFETY: the thread has not been joined, so its pthread_t is valid.
-                unsafe { libc::pthread_kill(thread.as_pthread_t(), kick_signal()) };
+                sys::signal_thread(&thread, kick_signal());
                 std::thread::sleep(Duration::from_millis(1));
             }
             let _ = thread.join();
@@ -186,39 +186,13 @@ fn create_partition() -> Result<VmFd> {
     partition
         .set_partition_property(
             hv_partition_property_code_HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES,
-            synthetic_features(),
+            mshv::synthetic_features(),
         )
         .map_err(explain("choosing the partition's Hyper-V features"))?;
     partition
         .initialize()
         .map_err(explain("initializing the partition"))?;
     Ok(partition)
-}
-
-/// The Hyper-V features that the guest is to have: those that VMMs of this ABI ask for, and the VP runtime.
-fn synthetic_features() -> u64 {
-    let mut features = hv_partition_synthetic_processor_features::default();
-    // SAFETY: the union's bit field and its integer are the same word.
-    unsafe {
-        let bits = &mut features.__bindgen_anon_1;
-        bits.set_hypervisor_present(1);
-        bits.set_hv1(1);
-        bits.set_access_vp_run_time_reg(1);
-        bits.set_access_partition_reference_counter(1);
-        bits.set_access_synic_regs(1);
-        bits.set_access_synthetic_timer_regs(1);
-        bits.set_access_partition_reference_tsc(1);
-        bits.set_access_frequency_regs(1);
-        bits.set_access_intr_ctrl_regs(1);
-        bits.set_access_vp_index(1);
-        bits.set_access_hypercall_regs(1);
-        bits.set_access_guest_idle_reg(1);
-        bits.set_tb_flush_hypercalls(1);
-        bits.set_synthetic_cluster_ipi(1);
-        bits.set_direct_synthetic_timers(1);
-        bits.set_access_vp_regs(1);
-        features.as_uint64[0]
-    }
 }
 
 /// Opens /dev/mshv; what can be wrong with it is told with its remedy.

@@ -8,7 +8,7 @@ use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 use virtio_queue::{DescriptorChain, Queue, QueueT};
-use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemory, Le32, Le64};
+use vm_memory::{Address, Bytes, GuestAddress, GuestMemory, Le32, Le64};
 
 use super::virtio_mmio::VirtioDevice;
 use crate::memory::GuestMemoryMmap;
@@ -34,16 +34,24 @@ const SEG_MAX: u32 = 254;
 /// Length of the answer to VIRTIO_BLK_T_GET_ID.
 const ID_LEN: usize = 20;
 
-#[derive(Clone, Copy, Default)]
-#[repr(C)]
+/// A request's header: type and first sector.
 struct RequestHeader {
-    kind: Le32,
-    reserved: Le32,
-    sector: Le64,
+    kind: u32,
+    sector: u64,
 }
 
-// SAFETY: plain integers without padding; every bit pattern is valid.
-unsafe impl ByteValued for RequestHeader {}
+impl RequestHeader {
+    const LEN: usize = 16;
+
+    fn read(memory: &GuestMemoryMmap, address: GuestAddress) -> Option<Self> {
+        let kind: Le32 = memory.read_obj(address).ok()?;
+        let sector: Le64 = memory.read_obj(address.checked_add(8)?).ok()?;
+        Some(Self {
+            kind: kind.into(),
+            sector: sector.into(),
+        })
+    }
+}
 
 /// A disk.
 pub struct VirtioBlock {
@@ -101,11 +109,11 @@ impl VirtioBlock {
     fn serve(&self, memory: &GuestMemoryMmap, mut chain: DescriptorChain<&GuestMemoryMmap>) -> u32 {
         let Some(header) = chain
             .next()
-            .filter(|d| !d.is_write_only() && d.len() as usize >= size_of::<RequestHeader>())
+            .filter(|d| !d.is_write_only() && d.len() as usize >= RequestHeader::LEN)
         else {
             return 0;
         };
-        let Ok(header) = memory.read_obj::<RequestHeader>(header.addr()) else {
+        let Some(header) = RequestHeader::read(memory, header.addr()) else {
             return 0;
         };
         let mut segments = Vec::with_capacity(8);
@@ -142,9 +150,9 @@ impl VirtioBlock {
         header: RequestHeader,
         segments: &[(GuestAddress, u32, bool)],
     ) -> (u8, u32) {
-        let mut offset = u64::from(header.sector).saturating_mul(SECTOR);
+        let mut offset = header.sector.saturating_mul(SECTOR);
         let total: u64 = segments.iter().map(|s| u64::from(s.1)).sum();
-        let kind = u32::from(header.kind);
+        let kind = header.kind;
         if matches!(kind, T_IN | T_OUT) && offset.saturating_add(total) > self.sectors * SECTOR {
             return (S_IOERR, 0);
         }
@@ -291,11 +299,7 @@ mod tests {
         /// Puts a request of `kind` with one data segment at 0x41000 into a fresh queue and serves it: (status, used length).
         fn request(&self, kind: u32, sector: u64, len: u32, flags: u16) -> (u8, u32) {
             let mock = MockSplitQueue::new(&self.memory, 16);
-            let header = RequestHeader {
-                kind: kind.into(),
-                reserved: 0.into(),
-                sector: sector.into(),
-            };
+            let header = [u64::from(kind), sector];
             self.memory
                 .write_obj(header, GuestAddress(0x40000))
                 .unwrap();
