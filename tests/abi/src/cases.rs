@@ -3,8 +3,11 @@
 
 mod device;
 mod hvcall;
+mod messages;
 mod partition;
 mod regions;
+mod registers;
+mod signals;
 
 use crate::run::{ensure, reaped, Case, Outcome, Stop};
 
@@ -16,6 +19,9 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         partition::cases(),
         regions::cases(),
         hvcall::cases(),
+        registers::cases(),
+        messages::cases(),
+        signals::cases(),
     ]
     .into_iter()
     .flatten()

@@ -37,6 +37,10 @@ macro_rules! code {
             std::arch::global_asm!(
                 ".pushsection .rodata.abi_code, \"a\"",
                 concat!(".code", $mode),
+                concat!(".globl abi_code_", stringify!($name)),
+                concat!(".hidden abi_code_", stringify!($name)),
+                concat!(".globl abi_code_", stringify!($name), "_end"),
+                concat!(".hidden abi_code_", stringify!($name), "_end"),
                 concat!("abi_code_", stringify!($name), ":"),
                 $($line,)*
                 concat!("abi_code_", stringify!($name), "_end:"),
@@ -53,7 +57,7 @@ pub const COUNTER: usize = 0x2000;
 pub const PLAYGROUND: usize = 0x1_0000;
 
 code! {
-    /// Halts again and again, interrupts off; counts before.
+    /// Halts again and again; counts before.
     halt "16":
         "1: inc dword ptr ds:[0x2000]"
         "hlt"
@@ -146,8 +150,8 @@ code! {
     beyond "16":
         "mov ax, 0x2000"
         "mov ds, ax"
-        "mov eax, ds:[0x10]"
-        "mov word ptr ds:[0x20], 0x55aa"
+        "mov eax, [0x10]"
+        "mov word ptr [0x20], 0x55aa"
         ".byte 0xea"
         ".word 0x30, 0x2000";
 
@@ -155,10 +159,10 @@ code! {
     read_only "16":
         "mov ax, 0x1000"
         "mov ds, ax"
-        "mov eax, ds:[0x44]"
+        "mov eax, [0x44]"
         "mov cs:[0x2000], eax"
-        "mov dword ptr ds:[0x44], 1"
-        "mov eax, ds:[0x44]"
+        "mov dword ptr [0x44], 1"
+        "mov eax, [0x44]"
         "out 0x80, eax"
         "1: hlt"
         "jmp 1b";

@@ -9,6 +9,7 @@ mod guests;
 mod hvrs;
 mod run;
 mod sys;
+mod threads;
 mod vm;
 
 fn main() {

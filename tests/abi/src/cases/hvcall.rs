@@ -207,7 +207,9 @@ pub fn cases() -> Vec<Case> {
             Hvcall::set_property(SYNTHETIC_PROC_FEATURES, asked).make(&partition).map_err(fail)?;
             partition.initialize().expect("INITIALIZE_PARTITION");
             let got = value(Hvcall::get_property(SYNTHETIC_PROC_FEATURES).make(&partition).map_err(fail)?);
-            equal(&format!("asked for {asked:#x}"), got, asked & host)?;
+            // HV#1 brings some with it.
+            let granted = got & !host == 0 && asked & host & !got == 0;
+            ensure(granted, || format!("asked for {asked:#x} of {host:#x}, got {got:#x}"))?;
         }
         Ok(())
     }));
