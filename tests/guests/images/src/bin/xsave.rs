@@ -82,12 +82,14 @@ fn xcr0_faults() -> Verdict {
 /// AVX is #UD until XCR0 lets it; a bit off again is effective at once.
 fn avx_needs_xcr0() -> Verdict {
     require!(cpuid::AVX.present(), "no AVX");
-    // SAFETY: uses YMM0 only.
-    let run =
-        || unsafe { guarded_asm!("vpxor ymm0, ymm0, ymm0", out("xmm0") _) }.map_err(|f| f.vector);
-    // SAFETY: as above.
-    let short =
-        || unsafe { guarded_asm!("vxorps xmm0, xmm0, xmm0", out("xmm0") _) }.map_err(|f| f.vector);
+    let run = || {
+        // SAFETY: uses YMM0 only.
+        unsafe { guarded_asm!("vpxor ymm0, ymm0, ymm0", out("xmm0") _) }.map_err(|f| f.vector)
+    };
+    let short = || {
+        // SAFETY: uses XMM0 only.
+        unsafe { guarded_asm!("vxorps xmm0, xmm0, xmm0", out("xmm0") _) }.map_err(|f| f.vector)
+    };
     assert_eq!(short(), Err(idt::UD), "CR4.OSXSAVE = 0");
     xstate::enable(xstate::SSE);
     assert_eq!(short(), Err(idt::UD), "XCR0 = 3");

@@ -88,7 +88,6 @@ pub fn result_fields() -> Verdict {
 pub fn registers_kept() -> Verdict {
     require!(hv::present(), "no Hv#1");
     identified();
-    let registers: [u64; 13];
     let (
         mut rcx,
         mut rdx,
@@ -113,7 +112,7 @@ pub fn registers_kept() -> Verdict {
              inout("rdx") rdx, inout("rsi") rsi, inout("rdi") rdi, inout("r8") r8, inout("r9") r9, inout("r10") r10,
              inout("r11") r11, inout("r12") r12, inout("r13") r13, inout("r14") r14, inout("r15") r15, out("xmm0") _);
     }
-    registers = [
+    let registers = [
         rax, rcx, rdx, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15,
     ];
     cpu::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0);

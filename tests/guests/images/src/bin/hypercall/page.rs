@@ -24,19 +24,18 @@ fn pattern(i: u64) -> u64 {
     0x0101_0101_0101_0101 * (i & 0xff) ^ 0xa5a5_0000_5a5a_ffff
 }
 
+fn word(page: u64, i: u64) -> u64 {
+    // SAFETY: identity-mapped RAM or an overlay on it.
+    unsafe { ((page + i * 8) as *const u64).read_volatile() }
+}
+
 /// How many words of a page hold the pattern.
 fn intact(page: u64) -> usize {
-    // SAFETY: identity-mapped RAM or an overlay on it.
-    (0..512)
-        .filter(|&i| unsafe { ((page + i * 8) as *const u64).read_volatile() } == pattern(i))
-        .count()
+    (0..512).filter(|&i| word(page, i) == pattern(i)).count()
 }
 
 fn checksum(page: u64) -> u64 {
-    // SAFETY: as in `intact`.
-    (0..512).fold(0, |sum: u64, i| {
-        sum.rotate_left(9) ^ unsafe { ((page + i * 8) as *const u64).read_volatile() }
-    })
+    (0..512).fold(0, |sum: u64, i| sum.rotate_left(9) ^ word(page, i))
 }
 
 fn unknown(page: u64) -> u64 {

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! The APIC by synthetic MSRs, and the VP assist page (TLFS 10, 7.8.7).
+#![no_std]
+#![no_main]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use guest::apic::{self, ICR_ASSERT, ICR_NMI, IRR, ISR};
+use guest::expect::{rdmsr_gp, wrmsr_gp};
+use guest::{
+    cpu, cpuid, hv, idt, image, paging, probe, record, require, smp, test, time, Pass, Verdict,
+};
+
+const HV_X64_MSR_EOI: u32 = 0x4000_0070;
+const HV_X64_MSR_ICR: u32 = 0x4000_0071;
+const HV_X64_MSR_TPR: u32 = 0x4000_0072;
+const HV_X64_MSR_VP_ASSIST_PAGE: u32 = 0x4000_0073;
+
+fn there() -> bool {
+    hv::privilege(4)
+}
+
+fn eoi() -> Verdict {
+    require!(there(), "no AccessIntrCtrlRegs");
+    apic::init();
+    static AFTER: AtomicU64 = AtomicU64::new(9);
+    idt::hook(0x51, |_| {
+        assert!(apic::vector_bit(ISR, 0x51));
+        cpu::wrmsr(HV_X64_MSR_EOI, 0);
+        AFTER.store(apic::vector_bit(ISR, 0x51).into(), Ordering::Release);
+    });
+    for round in 1..=50 {
+        apic::send_self(0x51);
+        cpu::take_interrupts();
+        assert_eq!(
+            (idt::count(0x51), AFTER.load(Ordering::Acquire)),
+            (round, 0)
+        );
+    }
+    rdmsr_gp(HV_X64_MSR_EOI);
+    wrmsr_gp(HV_X64_MSR_EOI, 1 << 32);
+    Pass
+}
+
+fn icr() -> Verdict {
+    require!(there(), "no AccessIntrCtrlRegs");
+    apic::init();
+    record::start(&[0x51, 0x61]);
+    // The xAPIC's form: the destination in bits 63:56.
+    let destination = u64::from(apic::id()) << 56;
+    cpu::wrmsr(HV_X64_MSR_ICR, destination | u64::from(0x51 | ICR_ASSERT));
+    assert!(apic::vector_bit(IRR, 0x51), "not pending at once");
+    cpu::wrmsr(
+        HV_X64_MSR_ICR,
+        u64::from(0x61 | ICR_ASSERT | apic::ICR_SELF),
+    );
+    cpu::take_interrupts();
+    record::expect(&[0x61, 0x51]);
+    assert!(probe::rdmsr(HV_X64_MSR_ICR).is_ok());
+    Pass
+}
+
+fn icr_nmi() -> Verdict {
+    require!(there(), "no AccessIntrCtrlRegs");
+    apic::init();
+    idt::hook(idt::NMI, |_| ());
+    cpu::wrmsr(
+        HV_X64_MSR_ICR,
+        u64::from(apic::id()) << 56 | u64::from(ICR_NMI | ICR_ASSERT),
+    );
+    assert!(time::reached(|| idt::count(idt::NMI) == 1));
+    Pass
+}
+
+fn tpr() -> Verdict {
+    require!(there(), "no AccessIntrCtrlRegs");
+    apic::init();
+    record::start(&[0x51]);
+    for class in 0..16 {
+        cpu::wrmsr(HV_X64_MSR_TPR, class << 4);
+        assert_eq!(
+            (cpu::cr8(), cpu::rdmsr(HV_X64_MSR_TPR)),
+            (class, class << 4)
+        );
+    }
+    apic::send_self(0x51);
+    cpu::take_interrupts();
+    record::expect(&[]);
+    cpu::sti();
+    cpu::wrmsr(HV_X64_MSR_TPR, 0);
+    let at_once = record::len();
+    cpu::cli();
+    assert_eq!(at_once, 1, "not taken at the write that let it through");
+    wrmsr_gp(HV_X64_MSR_TPR, 0x100);
+    Pass
+}
+
+/// Readable, writable, and what lies below comes back.
+fn assist_page() -> Verdict {
+    require!(there(), "no AccessIntrCtrlRegs");
+    let page = paging::frame();
+    // SAFETY: a page of this test.
+    unsafe { ((page + 0x800) as *mut u64).write_volatile(0x1111) };
+    cpu::wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, page | 1);
+    let msr = cpu::rdmsr(HV_X64_MSR_VP_ASSIST_PAGE);
+    let first = probe::read(page + 0x800);
+    // SAFETY: a page of this test, overlaid.
+    let write = unsafe { probe::write(page + 0x800, 0x2222) };
+    let second = probe::read(page + 0x800);
+    cpu::wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
+    let below = probe::read(page + 0x800);
+    assert_eq!(msr, page | 1);
+    assert_eq!((write, second), (Ok(()), Ok(0x2222)), "it can be written");
+    assert_eq!(first, Ok(0), "the RAM shows through");
+    assert_eq!(below, Ok(0x1111), "the RAM below was changed");
+    Pass
+}
+
+/// Each VP's page is its own, wherever it lies.
+fn assist_page_private() -> Verdict {
+    require!(there(), "no AccessIntrCtrlRegs");
+    require!(smp::start() > 1, "one processor");
+    static SEEN: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn look(_: u64) {
+        SEEN.store(cpu::rdmsr(HV_X64_MSR_VP_ASSIST_PAGE), Ordering::Release);
+    }
+    let page = paging::frame();
+    cpu::wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, page | 1);
+    smp::on(1, look, 0);
+    cpu::wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
+    assert_eq!(SEEN.load(Ordering::Acquire), 0);
+    Pass
+}
+
+fn assist_page_out_of_range() -> Verdict {
+    require!(there(), "no AccessIntrCtrlRegs");
+    let above = 1u64 << cpuid::physical_address_bits().min(51);
+    assert_eq!(
+        probe::wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, above | 1),
+        Ok(()),
+        "accepted, and unreachable"
+    );
+    cpu::wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
+    Pass
+}
+
+/// With the assist page on, plain EOIs still work, and the no-EOI bit is only set for the guest to take.
+fn eoi_assist() -> Verdict {
+    require!(there(), "no AccessIntrCtrlRegs");
+    apic::init();
+    static PAGE: AtomicU64 = AtomicU64::new(0);
+    static SKIPPED: AtomicU64 = AtomicU64::new(0);
+    let page = paging::frame();
+    PAGE.store(page, Ordering::Release);
+    cpu::wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, page | 1);
+    idt::hook(0x51, |_| {
+        // SAFETY: the assist page; LOCK BTR as guests do it.
+        let skip =
+            unsafe { &*(PAGE.load(Ordering::Acquire) as *const core::sync::atomic::AtomicU32) };
+        if skip.fetch_and(!1, Ordering::AcqRel) & 1 != 0 {
+            SKIPPED.fetch_add(1, Ordering::AcqRel);
+        } else {
+            cpu::wrmsr(HV_X64_MSR_EOI, 0);
+        }
+    });
+    for round in 1..=200 {
+        apic::send_self(0x51);
+        cpu::take_interrupts();
+        assert_eq!(
+            idt::count(0x51),
+            round,
+            "an EOI that was not required was missed"
+        );
+    }
+    cpu::wrmsr(HV_X64_MSR_VP_ASSIST_PAGE, 0);
+    assert!(!apic::vector_bit(ISR, 0x51), "left in service");
+    guest::say!(
+        "# {} of 200 EOIs were not required",
+        SKIPPED.load(Ordering::Acquire)
+    );
+    Pass
+}
+
+image!(
+    "hvapic",
+    [
+        test!(eoi, "M-70 C-3A4", eoi),
+        test!(icr, "M-71 F-AP1", icr),
+        test!(icr_nmi, "M-71", icr_nmi),
+        test!(tpr, "M-72", tpr),
+        test!(assist_page, "M-73 F-OV2 F-OV3", assist_page),
+        test!(assist_page_private, "M-73", assist_page_private),
+        test!(
+            assist_page_out_of_range,
+            "M-73 F-OV5",
+            assist_page_out_of_range
+        ),
+        test!(eoi_assist, "F-AP2", eoi_assist),
+    ]
+);
