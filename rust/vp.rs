@@ -110,6 +110,10 @@ impl Vp {
         let mut page_is_new = self.register_page_mapped.load(Ordering::Relaxed);
         loop {
             window::handle_work()?;
+            let take_page = ::core::mem::take(&mut page_is_new);
+            if take_page {
+                registers::page::take_xmm(&self.register_page, core);
+            }
             let mut capture = None;
             let leave = entry::run(
                 self,
@@ -117,7 +121,7 @@ impl Vp {
                 config,
                 core,
                 |r| {
-                    if ::core::mem::take(&mut page_is_new) {
+                    if take_page {
                         registers::page::take(&self.register_page, r.core, &r.window.vmcs);
                     }
                     if let Some(rip) = r.core.vmm_completes.take() {
@@ -128,11 +132,20 @@ impl Vp {
                 },
                 |r| capture = self.capture(r),
             )?;
+            if self.fills_register_page(leave) {
+                registers::page::fill_xmm(&self.register_page, core);
+            }
             if self.dispatch(partition, config, core, leave, &capture, &mut message)? {
                 break;
             }
         }
         user::write_bytes(arg, message.bytes())
+    }
+
+    /// Whether the VMM looks at the register page after this.
+    fn fills_register_page(&self, leave: Leave) -> bool {
+        matches!(leave, Leave::Io(_) | Leave::Memory { .. })
+            && self.register_page_mapped.load(Ordering::Relaxed)
     }
 
     /// What the cold tier needs of the VMCS, which it does not have.
@@ -148,9 +161,7 @@ impl Vp {
         if !wanted {
             return None;
         }
-        if self.register_page_mapped.load(Ordering::Relaxed)
-            && matches!(r.leave, Leave::Io(_) | Leave::Memory { .. })
-        {
+        if self.fills_register_page(r.leave) {
             registers::page::fill(&self.register_page, r.core, &r.window.vmcs);
         }
         Some(message::Capture::new(r))
@@ -322,9 +333,16 @@ impl Vp {
         partition: &Partition,
         f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
     ) -> Result<R> {
+        self.with_vmcs_of(&mut *self.core.lock()?, partition, f)
+    }
+
+    fn with_vmcs_of<R>(
+        &self,
+        core: &mut VpCore,
+        partition: &Partition,
+        f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
+    ) -> Result<R> {
         let config = partition.config()?;
-        let mut guard = self.core.lock()?;
-        let core = &mut *guard;
         let region = core.vmcs.region();
         self.machine.root.with_vmcs(region, |current| {
             if !core.vmcs_ready {
@@ -393,13 +411,18 @@ impl FileOps for VpFile {
 
     fn mmap(this: ArcBorrow<'_, Self>, vma: &Vma, offset: usize) -> Result {
         let vp = this.vp()?;
-        match offset as u32 {
-            MSHV_VP_MMAP_OFFSET_REGISTERS => {
+        match u32::try_from(offset) {
+            Ok(MSHV_VP_MMAP_OFFSET_REGISTERS) => {
                 vma.insert(&vp.register_page)?;
-                vp.with_vmcs(&this.partition, |core, vmcs| {
-                    registers::page::fill(&vp.register_page, core, vmcs)
-                })?;
                 vp.register_page_mapped.store(true, Ordering::Relaxed);
+                // Not waiting: the caller holds mmap_lock, which the thread that runs the VP
+                // may want. That thread fills the page at the next intercept.
+                if let Some(mut core) = vp.core.try_lock() {
+                    vp.with_vmcs_of(&mut core, &this.partition, |core, vmcs| {
+                        registers::page::fill(&vp.register_page, core, vmcs);
+                        registers::page::fill_xmm(&vp.register_page, core);
+                    })?;
+                }
                 Ok(())
             }
             _ => Err(ENODEV),

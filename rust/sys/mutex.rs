@@ -50,6 +50,12 @@ impl<T> InterruptibleMutex<T> {
         }
         Ok(Guard(self))
     }
+
+    /// Locks if nobody has.
+    pub(crate) fn try_lock(&self) -> Option<Guard<'_, T>> {
+        // SAFETY: Initialised; task context.
+        (unsafe { bindings::mutex_trylock(self.mutex.get()) } != 0).then_some(Guard(self))
+    }
 }
 
 /// The lock is held.

@@ -60,13 +60,14 @@ impl Pages {
         unsafe { core::slice::from_raw_parts(self.virt.as_ptr(), PAGE_SIZE << self.order) }
     }
 
-    /// Writes `value` to the start of the first page, which a process maps too.
-    pub(crate) fn write_shared<T: hvdef::Wire>(&self, value: &T) {
-        const { assert!(T::SIZE <= PAGE_SIZE) };
+    /// Writes `value` at `offset` of the first page, which a process maps too.
+    pub(crate) fn write_shared<T: hvdef::Wire>(&self, offset: usize, value: &T) {
         // SAFETY: The bytes are ours; the process's accesses race as device memory's would, and
         // nothing here depends on what it writes meanwhile.
-        let bytes = unsafe { core::slice::from_raw_parts_mut(self.virt.as_ptr(), T::SIZE) };
-        let _ = value.write(bytes);
+        let bytes = unsafe { core::slice::from_raw_parts_mut(self.virt.as_ptr(), PAGE_SIZE) };
+        if let Some(to) = bytes.get_mut(offset..) {
+            let _ = value.write(to);
+        }
     }
 
     /// Reads a value from the start of the first page, which a process maps too: any bytes.

@@ -104,7 +104,7 @@ pub(crate) struct VpCore {
     pub(crate) runtime_ticks: u64,
     /// Host TSC when the LAPIC timer is due; u64::MAX: never.
     pub(crate) timer_tsc: u64,
-    /// Host TSC when the open window began.
+    /// Host TSC when the open window began; 0: none is open.
     pub(crate) window_tsc: u64,
     /// `timer_tsc` changed: the preemption timer must be set.
     pub(crate) timer_changed: bool,
@@ -184,11 +184,14 @@ impl VpCore {
         tsc.wrapping_add(self.tsc_offset)
     }
 
-    /// Host TSC ticks in windows up to host TSC `now`, inside a window.
+    /// Host TSC ticks in windows up to host TSC `now`.
     #[inline]
     pub(crate) fn runtime_at(&self, now: u64) -> u64 {
-        self.runtime_ticks
-            .wrapping_add(now.wrapping_sub(self.window_tsc))
+        let in_this_window = match self.window_tsc {
+            0 => 0,
+            begin => now.wrapping_sub(begin),
+        };
+        self.runtime_ticks.wrapping_add(in_this_window)
     }
 
     /// Takes over when the LAPIC timer is due.

@@ -127,6 +127,10 @@ pub(super) fn run(
     running.core.placement.loaded(cpu);
     before(&mut running);
     enter_while_possible(&mut running, &window, vp.index);
+    if let Leave::EntryFailed { .. } = running.leave {
+        // Only an exit clears it: the event would make later entries fail, too.
+        running.window.vmcs.write(VM_ENTRY_INTR_INFO_FIELD, 0);
+    }
     after(&mut running);
     let leave = running.leave;
     let Running {
@@ -135,6 +139,7 @@ pub(super) fn run(
     open.close(caps, &mut core.guest);
     core.placement.cleared();
     core.runtime_ticks = core.runtime_at(rdtsc());
+    core.window_tsc = 0;
     let summary = &partition.summary;
     summary.exits.fetch_add(core.exits, Ordering::Relaxed);
     summary.windows.fetch_add(1, Ordering::Relaxed);

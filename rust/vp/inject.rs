@@ -9,7 +9,7 @@ use crate::vmx::vmcs::CurrentVmcs;
 use vapic::Trigger;
 use vmxdef::events::{interruptibility, intr_type, IntrInfo};
 use vmxdef::field::*;
-use x86def::cr::RFLAGS_IF;
+use x86def::cr::{CR0_PE, RFLAGS_IF};
 use x86def::vector::{self, Combined};
 
 impl VpCore {
@@ -112,7 +112,11 @@ impl VpCore {
     pub(super) fn inject(&mut self, vmcs: &CurrentVmcs<'_>) {
         self.check_events = false;
         let trap = core::mem::take(&mut self.trap_pending);
-        if let Some(event) = self.injection.take() {
+        if let Some(mut event) = self.injection.take() {
+            // Real mode has no error codes, and VM entry would fail (SDM 27.2.1.3).
+            if event.info.has_error_code() && vmcs.read(GUEST_CR0) & CR0_PE == 0 {
+                event.info = event.info.without_error_code();
+            }
             vmcs.write(VM_ENTRY_INTR_INFO_FIELD, event.info.0);
             if event.info.has_error_code() {
                 vmcs.write(VM_ENTRY_EXCEPTION_ERROR_CODE, event.error_code);

@@ -22,7 +22,7 @@ const SEGMENTS: [Segment; 6] = [
     Segment::Gs,
 ];
 
-/// Fills the page; nothing in it is dirty then.
+/// Fills the page but for XMM registers; nothing in it is dirty then.
 pub(crate) fn fill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>) {
     let mut gprs = core.gprs;
     gprs[RSP] = vmcs.read(GUEST_RSP);
@@ -44,10 +44,18 @@ pub(crate) fn fill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>) {
         xfem: core.guest.xcr0,
         ..Wire::ZERO
     };
-    page.write_shared(&contents);
+    page.write_shared(0, &contents);
 }
 
-/// Takes over what the VMM marked as dirty, and marks it clean.
+/// Fills in XMM0 to XMM5, which the window's end has saved.
+pub(crate) fn fill_xmm(page: &Pages, core: &VpCore) {
+    let area = core.guest.xsave.bytes();
+    let saved = area.get(super::XSAVE_XMM..).and_then(<[HvU128; 6]>::read);
+    let offset = core::mem::offset_of!(HvVpRegisterPage, xmm_registers);
+    page.write_shared(offset, &saved.unwrap_or(Wire::ZERO));
+}
+
+/// Takes over what the VMM marked as dirty but for XMM registers, and marks all of it clean.
 pub(crate) fn take(page: &Pages, core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
     let dirty =
         HvX64RegisterClass(page.take_shared_u32(core::mem::offset_of!(HvVpRegisterPage, dirty)));
@@ -78,9 +86,18 @@ pub(crate) fn take(page: &Pages, core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
             write_segment(vmcs, s, v.selector, v.base, v.limit, rights);
         }
     }
-    if dirty.contains(HvX64RegisterClass::XMM) {
-        for (n, value) in contents.xmm_registers.into_iter().enumerate() {
-            super::write_fp(core, super::XSAVE_XMM + 16 * n, value, cr::XCR0_SSE);
-        }
+}
+
+/// Takes over XMM registers that the VMM marked as dirty, before [`take`] and before the window
+/// that loads them.
+pub(crate) fn take_xmm(page: &Pages, core: &mut VpCore) {
+    let Some(contents) = page.read_shared::<HvVpRegisterPage>() else {
+        return;
+    };
+    if !HvX64RegisterClass(contents.dirty).contains(HvX64RegisterClass::XMM) {
+        return;
+    }
+    for (n, value) in contents.xmm_registers.into_iter().enumerate() {
+        super::write_fp(core, super::XSAVE_XMM + 16 * n, value, cr::XCR0_SSE);
     }
 }

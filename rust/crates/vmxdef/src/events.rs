@@ -38,6 +38,11 @@ impl IntrInfo {
     pub const fn with_error_code(self) -> Self {
         Self(self.0 | Self::ERROR_CODE)
     }
+    /// The same event delivering none.
+    #[inline]
+    pub const fn without_error_code(self) -> Self {
+        Self(self.0 & !Self::ERROR_CODE)
+    }
     /// Whether there is an event.
     #[inline]
     pub const fn is_valid(self) -> bool {

@@ -237,7 +237,7 @@ const IMPOSSIBLE: &[(&str, &[(u32, Value)])] = &[
     ("FS's base not canonical", &[(0x6_0004, segment(0, 1 << 60, 0xffff, 0x93))]),
     ("a segment of reserved type bits", &[(HV_X64_REGISTER_SS, segment(0, 0, u32::MAX, 0xffff))]),
     ("virtual-8086 mode with real-mode segments", &[(HV_X64_REGISTER_RFLAGS, (0x2_0002, 0))]),
-    ("an exception with an error code in real mode", &[(0x1_0002, (13 << 16 | 1 << 4 | 3 << 1 | 1, 0))]),
+    ("an interrupt to inject while interrupts are off", &[(HV_X64_REGISTER_RFLAGS, (2, 0)), (0x1_0002, (0x41 << 16 | 1, 0))]),
 ];
 
 fn impossible(registers: &[(u32, Value)]) -> Outcome {
