@@ -3,12 +3,11 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{Seek, SeekFrom};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 
 use anyhow::{bail, Context, Result};
 use virtio_queue::{DescriptorChain, Queue, QueueT};
-use vm_memory::{Address, Bytes, GuestAddress, GuestMemory, Le32, Le64};
+use vm_memory::{Address, Bytes, GuestAddress, Le32, Le64};
 
 use super::virtio_mmio::VirtioDevice;
 use crate::memory::GuestMemoryMmap;
@@ -158,12 +157,12 @@ impl VirtioBlock {
         }
         match kind {
             T_IN => {
-                let mut written = 0;
+                let mut written = 0u32;
                 for &(address, len, writable) in segments {
                     if !writable || self.read_segment(memory, address, len, offset).is_err() {
                         return (S_IOERR, written);
                     }
-                    written += len;
+                    written = written.saturating_add(len);
                     offset += u64::from(len);
                 }
                 (S_OK, written)
@@ -202,15 +201,11 @@ impl VirtioBlock {
         len: u32,
         offset: u64,
     ) -> std::io::Result<()> {
-        let mut done = 0;
-        for slice in memory.get_slices(address, len as usize) {
-            let slice = slice.map_err(std::io::Error::other)?;
-            let mut piece = vec![0; slice.len()];
-            self.file.read_exact_at(&mut piece, offset + done)?;
-            slice.copy_from(&piece);
-            done += piece.len() as u64;
-        }
-        Ok(())
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(offset))?;
+        memory
+            .read_exact_volatile_from(address, &mut file, len as usize)
+            .map_err(std::io::Error::other)
     }
 
     fn write_segment(
@@ -220,15 +215,11 @@ impl VirtioBlock {
         len: u32,
         offset: u64,
     ) -> std::io::Result<()> {
-        let mut done = 0;
-        for slice in memory.get_slices(address, len as usize) {
-            let slice = slice.map_err(std::io::Error::other)?;
-            let mut piece = vec![0; slice.len()];
-            slice.copy_to(&mut piece);
-            self.file.write_all_at(&piece, offset + done)?;
-            done += piece.len() as u64;
-        }
-        Ok(())
+        let mut file = &self.file;
+        file.seek(SeekFrom::Start(offset))?;
+        memory
+            .write_all_volatile_to(address, &mut file, len as usize)
+            .map_err(std::io::Error::other)
     }
 }
 
