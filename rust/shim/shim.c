@@ -50,6 +50,8 @@ void hvrs_window_end(u32 cpu, bool had_exit)
 	 * accounted to the guest's tick as KVM does.
 	 */
 	local_irq_enable();
+	/* STI blocks interrupts for one more instruction. */
+	asm volatile("nop");
 	local_irq_disable();
 	guest_timing_exit_irqoff();
 	local_irq_enable();

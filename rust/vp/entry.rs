@@ -16,8 +16,8 @@ use super::shared::{event, VpShared};
 use super::Vp;
 use crate::partition::space::Space;
 use crate::partition::{Config, Partition};
-use crate::sys::bindings;
 use crate::sys::window::{work_pending, RunWindow};
+use crate::sys::{bindings, host};
 use crate::vmx::counts::{count, Counted};
 use crate::vmx::insn::rdtsc;
 use crate::vmx::root::OpenWindow;
@@ -26,6 +26,9 @@ use ept::GuestMode;
 use kernel::error::Result;
 use vmxdef::field::*;
 use x86def::cr::RFLAGS_IF;
+
+/// See [`Running::longest_stay_ticks`].
+const LONGEST_STAY_MS: u64 = 10;
 
 /// What the hot tier sees.
 pub(crate) struct Running<'a> {
@@ -37,6 +40,9 @@ pub(crate) struct Running<'a> {
     /// Why the loop ended.
     pub(crate) leave: Leave,
     preemption_timer_shift: Option<u32>,
+    /// TSC ticks after which a guest that does not exit is left for a moment: without a tick
+    /// (nohz_full) nothing else would let RCU see the CPU, and nothing may depend on a kick alone.
+    longest_stay_ticks: u64,
     /// VPs to kick as soon as guest context is left.
     pub(crate) kicks: u64,
 }
@@ -115,6 +121,7 @@ pub(super) fn run(
         config,
         leave: Leave::Again,
         preemption_timer_shift: caps.preemption_timer_shift,
+        longest_stay_ticks: u64::from(host::tsc_khz()) * LONGEST_STAY_MS,
         kicks: 0,
     };
     running.core.spec_ctrl.open(caps);
@@ -267,11 +274,11 @@ fn arm_preemption_timer(running: &mut Running<'_>) {
     let Some(shift) = running.preemption_timer_shift else {
         return;
     };
-    let ticks = match running.core.timer_tsc {
-        u64::MAX => u64::from(u32::MAX),
-        // Rounded up: an exit before the time would find nothing due.
-        due => ((due.saturating_sub(rdtsc()) >> shift) + 1).min(u64::from(u32::MAX)),
-    };
+    // Rounded up: an exit before the time would find nothing due.
+    let due = (running.core.timer_tsc.saturating_sub(rdtsc()) >> shift) + 1;
+    let ticks = due
+        .min(running.longest_stay_ticks >> shift)
+        .min(u64::from(u32::MAX));
     running
         .window
         .vmcs

@@ -12,6 +12,7 @@ pub(crate) mod msr;
 
 use super::core::{Activity, VpCore, RAX, RCX, RDX};
 use super::entry::Running;
+use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::CurrentVmcs;
 use vmxdef::events::{interruptibility, IntrInfo};
 use vmxdef::exit::{EptViolation, EXIT_REASON_ENTRY_FAILURE};
@@ -75,16 +76,11 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
         ExitReason::MSR_READ => msr::read(r),
         ExitReason::VMCALL => hypercall::handle(r),
         ExitReason::EXTERNAL_INTERRUPT => leave(r, Leave::Host),
-        ExitReason::INTERRUPT_WINDOW
-        | ExitReason::NMI_WINDOW
-        | ExitReason::TPR_BELOW_THRESHOLD
-        | ExitReason::PREEMPTION_TIMER => {
-            // The timer itself is looked at before each entry.
+        ExitReason::INTERRUPT_WINDOW | ExitReason::NMI_WINDOW | ExitReason::TPR_BELOW_THRESHOLD => {
             r.core.check_events = true;
-            // It keeps 0 and would fire again at once.
-            r.core.timer_changed |= reason == ExitReason::PREEMPTION_TIMER;
             true
         }
+        ExitReason::PREEMPTION_TIMER => preemption_timer(r),
         ExitReason::HLT => halt(r),
         ExitReason::IO_INSTRUCTION => {
             let qualification = r.window.vmcs.read(EXIT_QUALIFICATION);
@@ -219,6 +215,16 @@ pub(super) fn set_gpr(r: &mut Running<'_>, number: u8, value: u64) {
 #[inline]
 pub(super) fn cpl(r: &Running<'_>) -> u8 {
     x86def::segment::ar::dpl(r.window.vmcs.read(GUEST_SS_AR_BYTES))
+}
+
+/// The LAPIC timer is due, at which each entry looks anyway, or the stay was long enough.
+fn preemption_timer(r: &mut Running<'_>) -> bool {
+    // It keeps 0 and would fire again at once.
+    r.core.timer_changed = true;
+    if rdtsc() >= r.core.timer_tsc {
+        return true;
+    }
+    leave(r, Leave::Host)
 }
 
 fn halt(r: &mut Running<'_>) -> bool {
