@@ -56,6 +56,9 @@ pub(crate) enum Leave {
     EntryFailed { code: u32, qualification: u64 },
 }
 
+/// In GUEST_PENDING_DBG_EXCEPTIONS: an enabled breakpoint was met (SDM table 25-4).
+const PENDING_BREAKPOINT: u64 = 1 << 12;
+
 /// Handles the exit whose VMCS is current. True: enter the guest again.
 #[inline(always)]
 pub(super) fn handle(r: &mut Running<'_>) -> bool {
