@@ -5,7 +5,9 @@
 # make lab-run JOB='insmod hvrs.ko; dmesg | tail' [FILES='build/lab/x tests/y.sh'] [OPTIONS='--kvm --cpus 2 --model tigerlake --dmesg']
 #                      boots the lab's machine (Bochs) with hvrs.ko, hvrsctl and FILES in /job and runs JOB there, a file or
 #                      a text for the shell; the exit status is the job's. OPTIONS=--help lists all
+# make demo            a Linux guest boots on hvrs in the lab, its console shown live
 # make test            all tests, in the lab; SUITES='check units guests' only these
+# make bench           what operations cost, beside KVM: a table and build/bench.json
 # make check           formatting, lints, unsafe allow-list, shell scripts
 # make install         what "make" built, for this machine (as root); also uninstall, dkms-install. Where to: PREFIX, DESTDIR
 # make lab-shell       a shell in the lab's root file system; or: tests/lab/enter COMMAND...
@@ -82,11 +84,17 @@ test: module hvrsctl guests abi lab-driver
 
 check: lab-driver
 	@$(LAB_DRIVER) test check
+
+demo: module hvrsctl lab-driver
+	@$(LAB_DRIVER) demo
+
+bench: module hvrsctl guests lab-driver
+	@$(LAB_DRIVER) bench
 else
 lab-run:
 	@$(LAB) env JOB="$$JOB" $(MAKE) --no-print-directory -j$(JOBS) $@ FILES='$(FILES)' OPTIONS='$(OPTIONS)'
 
-test check:
+test check demo bench:
 	@$(LAB) $(MAKE) --no-print-directory -j$(JOBS) $@ SUITES='$(SUITES)' PROFILE=$(PROFILE)
 endif
 
@@ -96,7 +104,7 @@ lab-shell:
 clean:
 	rm -rf build/host build/lab
 
-.PHONY: all module module-clippy hvrsctl guests abi lab lab-driver lab-run lab-shell test check clean
+.PHONY: all module module-clippy hvrsctl guests abi lab lab-driver lab-run lab-shell test check demo bench clean
 
 # ---- installation ----
 

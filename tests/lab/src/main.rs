@@ -106,12 +106,9 @@ fn status(ok: bool) -> ExitCode {
     }
 }
 
-/// Two CPUs, hvrs, and a guest whose console is shown as it comes.
+/// hvrs, and a guest with two VPs whose console is shown as it comes.
 fn demo() -> Result<ExitCode> {
-    let machine = Machine {
-        cpus: 2,
-        ..Machine::plain()
-    };
+    let machine = Machine::plain();
     let mut job = Job {
         files: ["build/lab/module/hvrs.ko", "build/lab/hvrsctl"]
             .iter()

@@ -4,7 +4,13 @@
 pub const PACKAGES: &[&str] = &["rust/crates/*", "userspace-tool", "tests/lab"];
 
 /// Cargo workspaces for rustfmt and clippy.
-pub const WORKSPACES: &[&str] = &["rust/crates", "userspace-tool", "tests/guests", "tests/lab"];
+pub const WORKSPACES: &[&str] = &[
+    "rust/crates",
+    "userspace-tool",
+    "tests/abi",
+    "tests/guests",
+    "tests/lab",
+];
 
 /// One boot of the lab's machine and the tests in it.
 #[derive(Debug)]
@@ -34,6 +40,8 @@ pub struct Boot {
 pub enum Need {
     /// The micro-guests, in /job.
     MicroGuests,
+    /// The ABI tests, in /job.
+    Abi,
     /// The stock kernel and an initramfs for guests, as /data/vmlinuz and /data/guest-initrd.
     LinuxGuest,
     /// The same with stress-ng in the initramfs.
@@ -94,6 +102,22 @@ pub const BOOTS: &[Boot] = &[
         kvm: true,
         job: "guests.sh",
         needs: &[Need::MicroGuests],
+        timeout: 600,
+        ..BASE
+    },
+    Boot {
+        name: "abi",
+        cpus: 2,
+        job: "abi.sh",
+        needs: &[Need::Abi],
+        timeout: 600,
+        ..BASE
+    },
+    Boot {
+        name: "abi-kvm",
+        kvm: true,
+        job: "abi.sh",
+        needs: &[Need::Abi],
         timeout: 600,
         ..BASE
     },

@@ -103,6 +103,9 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
     for need in boot.needs {
         match need {
             Need::MicroGuests => job.files.extend(guest::micro_guests()?),
+            Need::Abi => job
+                .files
+                .push((PathBuf::from("build/lab/abi"), "abi".to_string())),
             Need::LinuxGuest => job.data.extend(guest::linux(&dir, false)?),
             Need::LinuxGuestWithLoad => job.data.extend(guest::linux(&dir, true)?),
         }
