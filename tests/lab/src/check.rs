@@ -70,9 +70,7 @@ pub fn run() -> Result<Vec<Row>> {
             .args(["--no-print-directory", "module-clippy"])
             .output()?;
         let text = String::from_utf8_lossy(&output.stderr).into_owned();
-        let warned = text
-            .lines()
-            .any(|line| line.contains("warning: ") || line.contains("warning["));
+        let warned = text.lines().any(|line| line.starts_with("warning"));
         Ok((warned || !output.status.success()).then_some(text))
     })?;
     add("where unsafe may be".to_string(), &|| {
