@@ -316,8 +316,11 @@ int hvrs_mapping_fault(struct hvrs_mapping *m, unsigned long addr, bool write,
 		}
 	}
 	mmap_read_unlock(mm);
+	if (ret == -EBUSY)
+		return -EAGAIN;
+	/* A write where the VMM has no right to write is as bad an address. */
 	if (ret)
-		return ret == -EBUSY ? -EAGAIN : ret;
+		return ret == -EPERM ? -EFAULT : ret;
 	out->seq = range.notifier_seq;
 	out->pfn = pfn & ~HMM_PFN_FLAGS;
 	out->order = hmm_pfn_to_map_order(pfn);

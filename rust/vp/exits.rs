@@ -79,7 +79,14 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
         ExitReason::MSR_READ => msr::read(r),
         ExitReason::VMCALL => hypercall::handle(r),
         ExitReason::EXTERNAL_INTERRUPT => leave(r, Leave::Host),
-        ExitReason::INTERRUPT_WINDOW | ExitReason::NMI_WINDOW | ExitReason::TPR_BELOW_THRESHOLD => {
+        ExitReason::INTERRUPT_WINDOW | ExitReason::NMI_WINDOW => {
+            r.core.check_events = true;
+            true
+        }
+        ExitReason::TPR_BELOW_THRESHOLD => {
+            // It comes behind the instruction, whose single-step trap may still be owed.
+            let owed = r.window.vmcs.read(GUEST_PENDING_DBG_EXCEPTIONS);
+            r.core.trap_pending = owed & (creg::DR6_BS | PENDING_BREAKPOINT) != 0;
             r.core.check_events = true;
             true
         }
