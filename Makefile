@@ -88,7 +88,7 @@ check: lab-driver
 demo: module hvrsctl lab-driver
 	@$(LAB_DRIVER) demo
 
-bench: module hvrsctl guests lab-driver
+bench: module module-count hvrsctl guests lab-driver
 	@$(LAB_DRIVER) bench
 else
 lab-run:

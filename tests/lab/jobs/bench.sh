@@ -5,6 +5,27 @@ echo "begin hvrs"
 hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memory 128M < /dev/null 2>&1 | tr -d '\r'
 echo
 rmmod hvrs || exit
+
+# The same once more with the module that counts dear instructions, which costs what it counts: no times from this one.
+# The line "counts" after a line "bench" has the counters' differences between its lines "<" and ">".
+insmod counting/hvrs.ko || exit
+echo "begin counts"
+counters=/sys/kernel/debug/hvrs/instructions
+hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memory 128M < /dev/null 2>&1 | tr -d '\r' |
+	while read -r line; do
+		case $line in
+		'<') cp $counters /tmp/before ;;
+		'>') cp $counters /tmp/after ;;
+		'bench '*)
+			echo "$line"
+			printf 'counts %s' "$(echo "$line" | cut -d' ' -f2)"
+			paste -d' ' /tmp/before /tmp/after | while read -r name before _ after; do printf ' %s=%s' "$name" $((after - before)); done
+			echo
+			;;
+		esac
+	done
+echo
+rmmod hvrs || exit
 echo "begin kvm"
 # The libraries of QEMU are on the data disk.
 /data/lib64/ld-linux-x86-64.so.2 --library-path /data/lib/x86_64-linux-gnu:/data/usr/lib/x86_64-linux-gnu /data/usr/bin/qemu-system-x86_64 \

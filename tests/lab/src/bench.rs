@@ -46,6 +46,10 @@ pub fn run() -> Result<bool> {
                 PathBuf::from("build/lab/module/hvrs.ko"),
                 "hvrs.ko".to_string(),
             ),
+            (
+                PathBuf::from("build/lab/count/hvrs.ko"),
+                "counting/hvrs.ko".to_string(),
+            ),
             (PathBuf::from("build/lab/hvrsctl"), "hvrsctl".to_string()),
             (
                 PathBuf::from("build/guests/release/bench"),
@@ -60,30 +64,36 @@ pub fn run() -> Result<bool> {
     let mut on = String::new();
     let mut other = Vec::new();
     let mut bad = None;
+    let mut runs = 1.0;
     let outcome = bochs::run(&dir, &machine, &job, TIMEOUT, false, &mut |line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["begin", name] => on = name.to_string(),
-            ["bench", name, "ticks", ticks, ..] => match ticks.parse() {
-                Ok(ticks) => {
+            ["bench", name, "ticks", ticks, "min", _, "n", n] => match (ticks.parse(), n.parse()) {
+                (Ok(ticks), Ok(n)) => {
+                    runs = n;
                     let row = row(&mut rows, name);
                     match on.as_str() {
                         "hvrs" => row.hvrs = Some(ticks),
-                        _ => row.kvm = Some(ticks),
+                        "kvm" => row.kvm = Some(ticks),
+                        _ => {}
                     }
                 }
-                Err(_) => bad = Some(line.to_string()),
+                _ => bad = Some(line.to_string()),
             },
-            ["counts", name, ..] if on == "hvrs" => {
+            ["counts", name, ..] => {
                 for (key, value) in words[2..].iter().filter_map(|word| word.split_once('=')) {
-                    match value.parse() {
+                    match value.parse::<f64>() {
                         Ok(value) => {
-                            row(&mut rows, name).counts.insert(key.to_string(), value);
+                            // A few come from printing the marks and from the host's timer: one digit is what can be told.
+                            let each = (value / runs * 10.0).round() / 10.0;
+                            row(&mut rows, name).counts.insert(key.to_string(), each);
                         }
                         Err(_) => bad = Some(line.to_string()),
                     }
                 }
             }
+            ["<" | ">"] => {}
             _ => other.push(line.to_string()),
         }
     })?;
@@ -92,7 +102,9 @@ pub fn run() -> Result<bool> {
     }
     show(&rows);
     write(&rows)?;
-    let complete = rows.iter().all(|row| row.hvrs.is_some());
+    let complete = rows
+        .iter()
+        .all(|row| row.hvrs.is_some() && !row.counts.is_empty());
     if !outcome.ok() || rows.is_empty() || !complete {
         other.iter().for_each(|line| println!("| {line}"));
         bochs::explain(&dir, &outcome, &mut std::io::stdout())?;
@@ -127,6 +139,7 @@ fn show(rows: &[Row]) {
         let counts: Vec<String> = row
             .counts
             .iter()
+            .filter(|(_, value)| **value != 0.0)
             .map(|(key, value)| format!("{key} {value}"))
             .collect();
         println!(

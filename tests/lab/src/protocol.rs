@@ -187,7 +187,10 @@ fn named(text: &str) -> (String, Vec<String>) {
 
 /// `TEST: reason` in its parts.
 fn split_reason(text: &str) -> (&str, &str) {
-    text.split_once(": ").unwrap_or((text, "no reason given"))
+    // A name may contain a colon; where there are IDs, it ends after them.
+    text.split_once("]: ")
+        .or_else(|| text.split_once(": "))
+        .unwrap_or((text, "no reason given"))
 }
 
 #[cfg(test)]
@@ -228,11 +231,11 @@ mod tests {
         let rows = read(&[
             "begin g",
             "ok a [-]",
-            "not ok b [X]: why: so",
+            "not ok b: c [X]: why: so",
             "done 1 1",
             "end g 3 1",
         ]);
-        assert_eq!(failed(&rows), ["s: g: b"]);
+        assert_eq!(failed(&rows), ["s: g: b: c"]);
         assert_eq!(rows[1].reason, "why: so");
     }
 

@@ -5,10 +5,10 @@
 
 use core::arch::asm;
 use core::cell::UnsafeCell;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use guest::{
-    apic, cpu, cpuid, hv, idt, image, msr, paging, percpu, probe, require, say, smp, test, time,
-    Pass, Verdict,
+    apic, cpu, cpuid, hv, idt, image, msr, paging, percpu, probe, require, say, smp, test, Pass,
+    Verdict,
 };
 
 const N: usize = 2000;
@@ -28,19 +28,13 @@ fn overhead() -> u64 {
     least
 }
 
-/// Measures `n` runs, each between `prepare` and nothing, and prints the row.
-fn measure_with(name: &str, n: usize, mut prepare: impl FnMut(usize), mut run: impl FnMut(usize)) {
-    // SAFETY: `measure_with` is not reentered, and one processor measures.
+/// Prints the row of `n` samples, each taken by `sample` after `prepare`.
+fn samples(name: &str, n: usize, mut prepare: impl FnMut(), mut sample: impl FnMut() -> u64) {
+    // SAFETY: `samples` is not reentered, and one processor measures.
     let samples = unsafe { &mut (&mut *SAMPLES.0.get())[..n] };
-    let overhead = overhead();
-    for i in 0..10 {
-        prepare(i % n);
-    }
-    for (i, sample) in samples.iter_mut().enumerate() {
-        prepare(i);
-        let start = cpu::rdtsc();
-        run(i);
-        *sample = (cpu::rdtsc() - start).saturating_sub(overhead);
+    for slot in samples.iter_mut() {
+        prepare();
+        *slot = sample();
     }
     samples.sort_unstable();
     say!(
@@ -50,11 +44,29 @@ fn measure_with(name: &str, n: usize, mut prepare: impl FnMut(usize), mut run: i
     );
 }
 
+/// Measures `n` runs.
+fn measure_with(name: &str, n: usize, mut run: impl FnMut(usize)) {
+    let overhead = overhead();
+    let mut i = 0;
+    samples(
+        name,
+        n,
+        || (),
+        || {
+            let start = cpu::rdtsc();
+            run(i);
+            let ticks = cpu::rdtsc() - start;
+            i += 1;
+            ticks.saturating_sub(overhead)
+        },
+    );
+}
+
 fn measure(name: &str, mut run: impl FnMut()) {
     for _ in 0..10 {
         run();
     }
-    measure_with(name, N, |_| (), |_| run());
+    measure_with(name, N, |_| run());
 }
 
 fn bench_nothing() -> Verdict {
@@ -176,10 +188,39 @@ core::arch::global_asm!(
     "pop rax",
     "iretq",
 );
+core::arch::global_asm!(
+    ".globl bench_isr_answer",
+    "bench_isr_answer:",
+    "push rax",
+    "push rcx",
+    "push rdx",
+    "rdtsc",
+    "mov [bench_at], eax",
+    "mov [bench_at + 4], edx",
+    "lock inc dword ptr [bench_count]",
+    "mov ecx, 0x80b",
+    "xor eax, eax",
+    "xor edx, edx",
+    "wrmsr",
+    "mov ecx, 0x830",
+    "mov eax, [bench_answer]",
+    "mov edx, [bench_answer + 4]",
+    "wrmsr",
+    "pop rdx",
+    "pop rcx",
+    "pop rax",
+    "iretq",
+);
 extern "C" {
     /// The shortest handler of an interrupt: counts and ends it, by x2APIC.
     fn bench_isr();
+    /// Notes the time as well, and sends the ICR value `bench_answer`.
+    fn bench_isr_answer();
 }
+#[no_mangle]
+static bench_at: AtomicU64 = AtomicU64::new(0);
+#[no_mangle]
+static bench_answer: AtomicU64 = AtomicU64::new(0);
 #[no_mangle]
 static bench_count: AtomicU32 = AtomicU32::new(0);
 
@@ -220,12 +261,30 @@ fn bench_self_ipi() -> Verdict {
     Pass
 }
 
-/// From ICR write until the other processor, which was in HLT, has taken the IPI.
+/// From the ICR write to the first instructions of the other processor's
+/// handler, in HLT or running. The sender waits in HLT for the answer, so that
+/// two VPs do as well with one CPU of the host.
 fn bench_ipi() -> Verdict {
+    const ANSWER: u8 = 0x62;
+    const TIMER: u8 = 0x63;
     require!(cpuid::X2APIC.present(), "no x2APIC");
     apic::init_best();
     require!(smp::start() > 1, "one processor");
-    fast_gate();
+    idt::hook(ANSWER, |_| apic::eoi());
+    idt::hook(TIMER, |_| apic::eoi());
+    let gate = idt::gate(
+        bench_isr_answer as usize as u64,
+        percpu::SEL_CODE64,
+        percpu::IST_COMMON,
+        0xe,
+        0,
+    );
+    idt::set_gate(FAST, gate);
+    apic::write(apic::LVT_TIMER, u32::from(TIMER));
+    bench_answer.store(
+        u64::from(apic::id()) << 32 | u64::from(u32::from(ANSWER) | apic::ICR_ASSERT),
+        Ordering::Release,
+    );
     static STOP: AtomicU32 = AtomicU32::new(0);
     extern "C" fn halt(_: u64) {
         while STOP.load(Ordering::Acquire) == 0 {
@@ -238,30 +297,41 @@ fn bench_ipi() -> Verdict {
             cpu::pause();
         }
     }
-    let icr = u64::from(smp::apic_id(1)) << 32 | u64::from(FAST) | u64::from(apic::ICR_ASSERT);
-    for (name, job, n) in [
-        ("ipi_halted", halt as smp::Job, 1000),
-        ("ipi_running", spin as smp::Job, 1000),
+    let icr = u64::from(smp::apic_id(1)) << 32 | u64::from(u32::from(FAST) | apic::ICR_ASSERT);
+    for (name, job) in [
+        ("ipi_halted", halt as smp::Job),
+        ("ipi_running", spin as smp::Job),
     ] {
         STOP.store(0, Ordering::Release);
         smp::post(1, job, 0);
-        time::spin(1_000_000);
-        measure_with(
+        samples(
             name,
-            n,
-            |_| time::spin(20_000),
-            |_| {
+            1000,
+            || {
+                // Time for the other to get where it should be.
+                let before = idt::count(TIMER);
+                apic::write(apic::TIMER_INITIAL, 100_000);
+                while idt::count(TIMER) == before {
+                    cpu::sti_hlt();
+                    cpu::cli();
+                }
+            },
+            || {
                 let before = bench_count.load(Ordering::Acquire);
+                let start = cpu::rdtsc();
                 cpu::wrmsr(0x830, icr);
                 while bench_count.load(Ordering::Acquire) == before {
-                    cpu::pause();
+                    cpu::sti_hlt();
+                    cpu::cli();
                 }
+                bench_at.load(Ordering::Acquire).saturating_sub(start)
             },
         );
         STOP.store(1, Ordering::Release);
         cpu::wrmsr(0x830, icr);
         smp::join(1);
     }
+    cpu::take_interrupts();
     idt::set_gate(FAST, idt::default_gate(FAST, 0));
     Pass
 }
@@ -270,17 +340,12 @@ fn bench_ipi() -> Verdict {
 fn bench_first_touch() -> Verdict {
     const PAGES: u64 = 1024;
     let base = paging::untouched(PAGES);
-    measure_with(
-        "first_touch_4k",
-        PAGES as usize,
-        |_| (),
-        |i| {
-            // SAFETY: RAM set aside by `untouched`.
-            unsafe {
-                asm!("mov {0}, [{1}]", out(reg) _, in(reg) base + ((i as u64) << 12), options(nostack))
-            };
-        },
-    );
+    measure_with("first_touch_4k", PAGES as usize, |i| {
+        // SAFETY: RAM set aside by `untouched`.
+        unsafe {
+            asm!("mov {0}, [{1}]", out(reg) _, in(reg) base + ((i as u64) << 12), options(nostack))
+        };
+    });
     Pass
 }
 
