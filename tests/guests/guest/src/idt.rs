@@ -3,7 +3,7 @@
 
 use crate::harness;
 use crate::percpu::{self, IST_COMMON, IST_DOUBLE_FAULT, IST_MACHINE_CHECK, IST_NMI, SEL_CODE64};
-use crate::{cpu, probe, user};
+use crate::{apic, cpu, probe, smp, user};
 use core::arch::{asm, global_asm};
 use core::cell::UnsafeCell;
 use core::mem::transmute;
@@ -201,6 +201,9 @@ extern "C" fn isr_dispatch(frame: &mut Frame) {
         && (probe::fix_up(frame, cr2) || probe::call_fault(frame, cr2))
     {
         return;
+    }
+    if vector == smp::WAKE {
+        return apic::eoi();
     }
     COUNTS[usize::from(vector)].fetch_add(1, Ordering::AcqRel);
     let hook = HOOKS[usize::from(vector)].load(Ordering::Acquire);

@@ -18,15 +18,18 @@ extern "C" {
 
 static ARRIVED: AtomicU32 = AtomicU32::new(0);
 static STARTED: AtomicBool = AtomicBool::new(false);
-static WAIT_IN_HLT: AtomicBool = AtomicBool::new(false);
 
 const IDLE: u32 = 0;
 const POSTED: u32 = 1;
 const DONE: u32 = 2;
 const FAILED: u32 = 3;
 
-/// Vector that wakes a processor that waits in HLT.
+/// Vector that tells a processor of a job; its handler only acknowledges it.
 pub const WAKE: u8 = 0xfd;
+
+/// Rounds that an idle processor spins before it waits in HLT, which frees the
+/// host's CPU for the others where there are fewer CPUs than VPs.
+const IDLE_ROUNDS: u32 = 1000;
 
 /// A function that runs on another processor.
 pub type Job = extern "C" fn(u64);
@@ -74,19 +77,20 @@ fn settle() {
     }
 }
 
-/// Waiting processors HLT between jobs from now on (true) or spin (false).
-pub fn wait_in_hlt(on: bool) {
-    WAIT_IN_HLT.store(on, Ordering::Release);
-}
-
 pub(crate) fn ap_main() -> ! {
     let this = percpu::this();
     this.job_state.store(IDLE, Ordering::Release);
     apic::init_best();
     ARRIVED.fetch_add(1, Ordering::AcqRel);
     loop {
+        let mut rounds = 0;
         while this.job_state.load(Ordering::Acquire) != POSTED {
             cpu::pause();
+            rounds += 1;
+            if rounds > IDLE_ROUNDS {
+                cpu::sti_hlt();
+                cpu::cli();
+            }
         }
         // SAFETY: `post` stored a `Job`.
         let job = unsafe { transmute::<usize, Job>(this.job.load(Ordering::Relaxed)) };
@@ -119,6 +123,7 @@ pub fn post(index: usize, job: Job, arg: u64) {
     cpu.job.store(job as usize, Ordering::Relaxed);
     cpu.job_arg.store(arg, Ordering::Relaxed);
     cpu.job_state.store(POSTED, Ordering::Release);
+    apic::send(apic_id(index), u32::from(WAKE) | apic::ICR_ASSERT);
 }
 
 /// Waits for the job posted last on a processor.

@@ -71,7 +71,7 @@ fn counter_across_vps() -> Verdict {
 static TURN: AtomicU64 = AtomicU64::new(0);
 static LATEST: AtomicU64 = AtomicU64::new(0);
 static CLOCK: AtomicU64 = AtomicU64::new(0);
-const TURNS: u64 = 2000;
+const TURNS: u64 = 500;
 
 /// Two processors read a clock in turns.
 fn across(clock: fn() -> u64) -> Verdict {

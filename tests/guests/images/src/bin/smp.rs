@@ -111,7 +111,7 @@ fn startup_ignored() -> Verdict {
 const IPI: u8 = 0x61;
 static RECEIVED: [AtomicU32; percpu::MAX_CPUS] = [const { AtomicU32::new(0) }; percpu::MAX_CPUS];
 static CPUS: AtomicU32 = AtomicU32::new(0);
-const ROUNDS: u32 = 200;
+const ROUNDS: u32 = 100;
 
 fn receive(_: &mut idt::Frame) {
     RECEIVED[percpu::index()].fetch_add(1, Ordering::AcqRel);
@@ -171,18 +171,20 @@ fn many_vectors() -> Verdict {
     for vector in [0x41, 0x52, 0x63, 0x74, 0x85, 0x96, 0xa7, 0xb8] {
         idt::hook(vector, note);
     }
-    static GO: AtomicU32 = AtomicU32::new(0);
-    GO.store(0, Ordering::Release);
+    static STATE: AtomicU32 = AtomicU32::new(0);
+    STATE.store(0, Ordering::Release);
     extern "C" fn wait(_: u64) {
-        assert!(time::reached(|| GO.load(Ordering::Acquire) == 1)); // interrupts off: all wait in IRR
+        STATE.store(1, Ordering::Release); // interrupts off: from here on all wait in IRR
+        assert!(time::reached(|| STATE.load(Ordering::Acquire) == 2));
         assert!(time::reached(|| apic::vector_bit(apic::IRR, 0xb8)));
         cpu::take_interrupts();
     }
     smp::post(1, wait, 0);
+    assert!(time::reached(|| STATE.load(Ordering::Acquire) == 1));
     for vector in [0x63u32, 0x41, 0x96, 0x74, 0x52, 0xa7, 0x85, 0xb8] {
         apic::send(smp::apic_id(1), vector | apic::ICR_ASSERT);
     }
-    GO.store(1, Ordering::Release);
+    STATE.store(2, Ordering::Release);
     smp::join(1);
     assert_eq!(ORDER.load(Ordering::Acquire), 0xb8a7_9685_7463_5241);
     Pass

@@ -130,7 +130,7 @@ fn across_vps() -> Verdict {
     require!(smp::start() > 1, "one processor");
     static TURN: AtomicU64 = AtomicU64::new(0);
     static LATEST: AtomicU64 = AtomicU64::new(0);
-    const TURNS: u64 = 2000;
+    const TURNS: u64 = 500;
     TURN.store(0, Ordering::Release);
     LATEST.store(0, Ordering::Release);
     extern "C" fn turns(me: u64) {
