@@ -362,7 +362,7 @@ impl Partition {
 
 fn ept_config(machine: &Machine, super_pages: bool) -> EptConfig {
     let caps = machine.root.caps.ept_vpid;
-    let max_leaf = if !super_pages || !machine.options.large_pages || host::itlb_multihit() {
+    let max_leaf = if !super_pages || !machine.options.large_pages {
         PageSize::Size4K
     } else if caps & ept_vpid::PAGE_1G != 0 {
         PageSize::Size1G

@@ -188,15 +188,16 @@ impl Memory {
     ///
     /// EFAULT: the VMM has no such memory (any more); ENOMEM; EINTR.
     pub(crate) fn resolve(&self, gpa: u64, access: Access) -> Result<Resolved> {
+        let mut small = false;
         loop {
             if let Some(overlay) = self.space.overlay(gpa >> 12) {
                 if access == Access::Write && !overlay.rights.write {
                     return Ok(Resolved::Denied);
                 }
-                match self.space.map(gpa & !0xfff, overlay, || false)? {
-                    MapOutcome::Done => return Ok(Resolved::Mapped),
-                    MapOutcome::Retry => continue,
+                if self.space.map(gpa & !0xfff, overlay, || false)? == MapOutcome::Done {
+                    return Ok(Resolved::Mapped);
                 }
+                continue;
             }
             let Some(mapped) = self.find(gpa) else {
                 return Ok(Resolved::Unmapped);
@@ -226,11 +227,18 @@ impl Memory {
                 write: region.writable && fault.writable,
                 execute: region.executable,
             };
-            let (base, mapping) = self.leaf(region, gpa, uaddr, &fault, rights);
+            let largest = if small {
+                PageSize::Size4K
+            } else {
+                self.space.max_leaf(access == Access::Execute)
+            };
+            let (base, mapping) = self.leaf(region, gpa, uaddr, &fault, rights, largest);
             let moved =
                 || mapped.mapping.retry(fault.seq) || region.removed.load(Ordering::Relaxed);
-            if self.space.map(base, mapping, moved)? == MapOutcome::Done {
-                return Ok(Resolved::Mapped);
+            match self.space.map(base, mapping, moved)? {
+                MapOutcome::Done => return Ok(Resolved::Mapped),
+                MapOutcome::Retry => {}
+                MapOutcome::Occupied => small = true,
             }
             crate::sys::window::handle_work()?;
         }
@@ -244,10 +252,11 @@ impl Memory {
         uaddr: u64,
         fault: &Fault,
         rights: Rights,
+        largest: PageSize,
     ) -> (u64, ept::Mapping) {
         let spa = fault.pfn << 12;
         for (size, order) in [(PageSize::Size1G, 18), (PageSize::Size2M, 9)] {
-            if size > self.space.max_leaf() || fault.order < order {
+            if size > largest || fault.order < order {
                 continue;
             }
             let mask = size.bytes() - 1;
@@ -258,6 +267,10 @@ impl Memory {
                 && (gpa & mask & !0xfff) == spa & mask
                 && !self.space.has_overlay(base >> 12, size.bytes() >> 12)
             {
+                let rights = Rights {
+                    execute: rights.execute && self.space.may_execute(size),
+                    ..rights
+                };
                 return (base, ept::Mapping::ram(Spa(spa & !mask), size, rights));
             }
         }

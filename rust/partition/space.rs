@@ -51,6 +51,8 @@ pub(crate) struct Space {
     /// Per VP: whether it is in guest mode, and where.
     guest_mode: [GuestMode; MAX_VPS],
     max_leaf: PageSize,
+    /// ITLB_MULTIHIT: code runs from 4 KiB pages only.
+    code_in_small_pages: bool,
 }
 
 /// Outcome of [`Space::map`].
@@ -60,6 +62,8 @@ pub(crate) enum MapOutcome {
     Done,
     /// The frames ran out, or the page moved: fault it in again.
     Retry,
+    /// Smaller pages are mapped there: map a small one.
+    Occupied,
 }
 
 impl Space {
@@ -80,6 +84,7 @@ impl Space {
                 generation: RootGeneration::new(NEXT_ROOT.fetch_add(1, Ordering::Relaxed)),
                 guest_mode: [const { GuestMode::new() }; MAX_VPS],
                 max_leaf: config.max_leaf,
+                code_in_small_pages: host::itlb_multihit(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -91,9 +96,18 @@ impl Space {
         self.guest_mode.get(vp as usize)
     }
 
-    /// The largest leaf this CPU and its errata allow.
-    pub(crate) fn max_leaf(&self) -> PageSize {
-        self.max_leaf
+    /// The largest leaf for memory that the guest may, or may not, execute.
+    pub(crate) fn max_leaf(&self, execute: bool) -> PageSize {
+        if execute && self.code_in_small_pages {
+            PageSize::Size4K
+        } else {
+            self.max_leaf
+        }
+    }
+
+    /// Whether a leaf of this size may be executable.
+    pub(crate) fn may_execute(&self, size: PageSize) -> bool {
+        size == PageSize::Size4K || !self.code_in_small_pages
     }
 
     /// Maps `mapping` at `gpa` unless `moved()`, asked under the lock, says that it is stale.
@@ -145,8 +159,9 @@ impl Space {
                 Ok(MapOutcome::Done)
             }
             Err(MapError::NoFrame) => Ok(MapOutcome::Retry),
-            // Smaller leaves are there: take them away, they come back as one large leaf.
-            Err(MapError::Occupied | MapError::Conflict(_)) => {
+            Err(MapError::Occupied) => Ok(MapOutcome::Occupied),
+            // An overlay came or went.
+            Err(MapError::Conflict(_)) => {
                 self.zap_locked(tree, GpaRange::from_len(Gpa(gpa), mapping.size.bytes()));
                 Ok(MapOutcome::Retry)
             }
