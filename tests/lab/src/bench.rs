@@ -34,8 +34,7 @@ struct Row {
 
 /// Runs the benchmark. Whether it came to its end and met the goals.
 pub fn run() -> Result<bool> {
-    let dir = PathBuf::from("build/lab/run-bench");
-    bochs::prepare(&dir)?;
+    let dir = bochs::prepare("bench")?;
     let machine = Machine {
         kvm: true,
         ..Machine::plain()

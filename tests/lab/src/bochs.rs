@@ -86,13 +86,26 @@ impl Tail {
     }
 }
 
-/// Makes the directory of a run, empty.
-pub fn prepare(dir: &Path) -> Result<()> {
-    if dir.exists() {
-        fs::remove_dir_all(dir)?;
+/// Makes the directory of a run: `build/lab/runs/NAME.PID`. What earlier runs of that name left goes.
+pub fn prepare(name: &str) -> Result<PathBuf> {
+    let parent = Path::new("build/lab/runs");
+    fs::create_dir_all(parent)?;
+    for entry in fs::read_dir(parent)? {
+        let entry = entry?;
+        let text = entry.file_name().to_string_lossy().into_owned();
+        let old = text
+            .rsplit_once('.')
+            .is_some_and(|(other, pid)| other == name && !Path::new("/proc").join(pid).exists());
+        if old {
+            fs::remove_dir_all(entry.path())?;
+        }
     }
-    fs::create_dir_all(dir)?;
-    Ok(())
+    let dir = parent.join(format!("{name}.{}", std::process::id()));
+    if dir.exists() {
+        fs::remove_dir_all(&dir)?;
+    }
+    fs::create_dir(&dir)?;
+    Ok(dir)
 }
 
 /// Boots the machine with the job, and returns when the job has ended or `timeout` (host time) is over.
@@ -185,6 +198,9 @@ pub fn run(
     }
     outcome.seconds = start.elapsed().as_secs_f64();
     drop(child);
+    if outcome.ok() {
+        fs::remove_dir_all(&dir)?;
+    }
     Ok(outcome)
 }
 
@@ -230,7 +246,9 @@ pub fn explain(dir: &Path, outcome: &Outcome, to: &mut dyn Write) -> Result<()> 
         .filter(|line| {
             line.contains("VMFAIL")
                 || line.contains("PANIC")
-                || (line.contains("e[CPU") && !line.contains("MSR: "))
+                || (line.contains("e[CPU")
+                    && !line.contains("MSR: ")
+                    && !line.contains("EPT violation"))
         })
         .collect();
     if !log.is_empty() {

@@ -74,9 +74,9 @@ struct Run {
     /// Print the kernel's log at the end
     #[arg(long)]
     dmesg: bool,
-    /// Directory of the run
-    #[arg(long, default_value = "build/lab/run")]
-    dir: PathBuf,
+    /// Name of the run: its files are in build/lab/runs
+    #[arg(long, alias = "dir", default_value = "run", value_parser = plain_name)]
+    name: String,
     /// The job: text for the shell, or the name of a file with it
     job: String,
 }
@@ -119,8 +119,7 @@ fn demo() -> Result<ExitCode> {
     };
     // hvrsctl makes the guest's initramfs of the busybox that it finds.
     job.data.push(guest::kernel()?);
-    let dir = PathBuf::from("build/lab/run-demo");
-    bochs::prepare(&dir)?;
+    let dir = bochs::prepare("demo")?;
     println!("booting the lab's machine, which has VT-x, in Bochs: about half a minute");
     let timeout = Duration::from_secs(600);
     let outcome = bochs::run(&dir, &machine, &job, timeout, false, &mut |line| {
@@ -155,10 +154,10 @@ fn run(args: &Run) -> Result<ExitCode> {
         script,
         dmesg: args.dmesg,
     };
-    bochs::prepare(&args.dir)?;
+    let dir = bochs::prepare(&args.name)?;
     let timeout = Duration::from_secs(args.timeout);
     let outcome = bochs::run(
-        &args.dir,
+        &dir,
         &args.machine,
         &job,
         timeout,
@@ -172,11 +171,17 @@ fn run(args: &Run) -> Result<ExitCode> {
         eprintln!("lab: ok in {:.1} s", outcome.seconds);
         return Ok(ExitCode::SUCCESS);
     }
-    bochs::explain(&args.dir, &outcome, &mut std::io::stderr())?;
+    bochs::explain(&dir, &outcome, &mut std::io::stderr())?;
     Ok(match outcome.end {
         End::Exit(status @ 1..=255) => ExitCode::from(status as u8),
         _ => ExitCode::FAILURE,
     })
+}
+
+/// The last part of a path.
+fn plain_name(text: &str) -> Result<String, String> {
+    let name = Path::new(text).file_name().ok_or("not a name")?;
+    Ok(name.to_string_lossy().into_owned())
 }
 
 /// PATH[=NAME]: where a file is, and what it is called in the machine.

@@ -98,8 +98,7 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
         ),
         ..Job::default()
     };
-    let dir = PathBuf::from(format!("build/lab/run-{}", boot.name));
-    bochs::prepare(&dir)?;
+    let dir = bochs::prepare(boot.name)?;
     for need in boot.needs {
         match need {
             Need::MicroGuests => job.files.extend(guest::micro_guests()?),
