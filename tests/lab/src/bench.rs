@@ -8,7 +8,7 @@ use std::time::Duration;
 use anyhow::{bail, ensure, Context, Result};
 use serde::Serialize;
 
-use crate::bochs;
+use crate::bochs::{self, Show};
 use crate::guest;
 use crate::image::Job;
 use crate::machine::Machine;
@@ -17,6 +17,11 @@ use crate::machine::Machine;
 const RESULTS: &str = "build/bench.json";
 /// Host seconds.
 const TIMEOUT: Duration = Duration::from_secs(900);
+
+const PULSE: Show = Show {
+    console: false,
+    pulse: true,
+};
 
 /// Upper limits for hvrs, in ticks of the lab: name of the row, limit.
 const GOALS: &[(&str, u64)] = &[("cpuid", 200), ("pio_write_80", 3500)];
@@ -64,7 +69,7 @@ pub fn run() -> Result<bool> {
     let mut other = Vec::new();
     let mut bad = None;
     let mut runs = 1.0;
-    let outcome = bochs::run(&dir, &machine, &job, TIMEOUT, false, &mut |line| {
+    let outcome = bochs::run(&dir, &machine, &job, TIMEOUT, PULSE, &mut |line| {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words[..] {
             ["begin", name] => on = name.to_string(),

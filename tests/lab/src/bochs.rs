@@ -1,7 +1,7 @@
 //! One run of the machine: start Bochs, follow its two serial ports and its log, stop it, tell how it went.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
@@ -47,6 +47,64 @@ impl Outcome {
 
 /// What the caller sees while it runs.
 pub type Listener<'a> = &'a mut dyn FnMut(&str);
+
+/// What is shown by the way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Show {
+    /// The machine's console, on standard error.
+    pub console: bool,
+    /// Elapsed time while nothing happens.
+    pub pulse: bool,
+}
+
+/// Shows that a long silence is not a hang: elapsed seconds, on a terminal in place, else now and then a line.
+struct Pulse {
+    start: Instant,
+    last_output: Instant,
+    last_shown: Instant,
+    terminal: bool,
+    shown: bool,
+}
+
+impl Pulse {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self {
+            start: now,
+            last_output: now,
+            last_shown: now,
+            terminal: std::io::stderr().is_terminal(),
+            shown: false,
+        }
+    }
+
+    /// Something else is about to be printed.
+    fn output(&mut self) {
+        if self.shown && self.terminal {
+            eprint!("\r\x1b[K");
+        }
+        self.shown = false;
+        self.last_output = Instant::now();
+        self.last_shown = self.last_output;
+    }
+
+    /// Called often.
+    fn tick(&mut self) {
+        let pause = Duration::from_secs(if self.terminal { 1 } else { 15 });
+        if self.last_output.elapsed() < Duration::from_secs(3) || self.last_shown.elapsed() < pause
+        {
+            return;
+        }
+        self.last_shown = Instant::now();
+        self.shown = true;
+        let seconds = self.start.elapsed().as_secs();
+        if self.terminal {
+            eprint!("\r(… {seconds} s)\x1b[K");
+        } else {
+            eprintln!("(… {seconds} s)");
+        }
+    }
+}
 
 /// A file that another process appends to.
 struct Tail {
@@ -114,7 +172,7 @@ pub fn run(
     machine: &Machine,
     job: &Job,
     timeout: Duration,
-    show_console: bool,
+    show: Show,
     listener: Listener,
 ) -> Result<Outcome> {
     let dir = fs::canonicalize(dir)?;
@@ -142,6 +200,7 @@ pub fn run(
         dmesg: Vec::new(),
         seconds: 0.0,
     };
+    let mut pulse = Pulse::new();
     let mut dead: Option<(Instant, String)> = None;
 
     'run: while start.elapsed() < timeout {
@@ -149,6 +208,7 @@ pub fn run(
         for line in results.lines()? {
             match line.strip_prefix('\x01') {
                 None => {
+                    pulse.output();
                     listener(&line);
                     outcome.lines.push(line);
                 }
@@ -168,7 +228,7 @@ pub fn run(
             }
         }
         for line in console.lines()? {
-            if show_console {
+            if show.console {
                 let _ = writeln!(std::io::stderr(), "{line}");
             }
             if dead.is_none() && line.contains("Kernel panic - not syncing") {
@@ -194,8 +254,12 @@ pub fn run(
             ));
             break;
         }
+        if show.pulse {
+            pulse.tick();
+        }
         sleep(Duration::from_millis(50));
     }
+    pulse.output();
     outcome.seconds = start.elapsed().as_secs_f64();
     drop(child);
     if outcome.ok() {

@@ -20,7 +20,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 use clap::{Args, Parser, Subcommand};
 
-use crate::bochs::End;
+use crate::bochs::{End, Show};
 use crate::image::Job;
 use crate::machine::Machine;
 
@@ -120,9 +120,13 @@ fn demo() -> Result<ExitCode> {
     // hvrsctl makes the guest's initramfs of the busybox that it finds.
     job.data.push(guest::kernel()?);
     let dir = bochs::prepare("demo")?;
+    let show = Show {
+        console: false,
+        pulse: true,
+    };
     println!("booting the lab's machine, which has VT-x, in Bochs: about half a minute");
     let timeout = Duration::from_secs(600);
-    let outcome = bochs::run(&dir, &machine, &job, timeout, false, &mut |line| {
+    let outcome = bochs::run(&dir, &machine, &job, timeout, show, &mut |line| {
         println!("{line}")
     })?;
     if outcome.ok() {
@@ -161,7 +165,10 @@ fn run(args: &Run) -> Result<ExitCode> {
         &args.machine,
         &job,
         timeout,
-        args.console,
+        Show {
+            console: args.console,
+            pulse: false,
+        },
         &mut |line| println!("{line}"),
     )?;
     if args.dmesg {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::bochs;
+use crate::bochs::{self, Show};
 use crate::image::Job;
 use crate::machine::Machine;
 use crate::protocol::Reader;
@@ -111,9 +111,14 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
     }
     let mut reader = Reader::new(boot.name);
     let timeout = Duration::from_secs(boot.timeout);
-    let outcome = bochs::run(&dir, &machine, &job, timeout, false, &mut |line| {
-        reader.line(line)
-    })?;
+    let outcome = bochs::run(
+        &dir,
+        &machine,
+        &job,
+        timeout,
+        Show::default(),
+        &mut |line| reader.line(line),
+    )?;
     let failure = if outcome.ok() {
         None
     } else {
