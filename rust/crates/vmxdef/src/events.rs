@@ -31,7 +31,7 @@ impl IntrInfo {
     /// An event of `kind` (see [`intr_type`]) with `vector`.
     #[inline]
     pub const fn new(kind: u32, vector: u8) -> Self {
-        Self(Self::VALID | kind << 8 | vector as u32)
+        Self(Self::VALID | (kind << 8) | vector as u32)
     }
     /// The same event delivering an error code.
     #[inline]
@@ -56,7 +56,7 @@ impl IntrInfo {
     /// The type, see [`intr_type`].
     #[inline]
     pub const fn kind(self) -> u32 {
-        self.0 >> 8 & 7
+        (self.0 >> 8) & 7
     }
     /// Whether an error code belongs to it.
     #[inline]

@@ -132,17 +132,17 @@ impl EptViolation {
     /// GUEST_LINEAR_ADDRESS is valid.
     #[inline]
     pub const fn gla_valid(self) -> bool {
-        self.0 & 1 << 7 != 0
+        self.0 & (1 << 7) != 0
     }
     /// The access was to the translation of the linear address, not to a paging structure.
     #[inline]
     pub const fn gla_translated(self) -> bool {
-        self.0 & 1 << 8 != 0
+        self.0 & (1 << 8) != 0
     }
     /// The access happened while IRET unblocked NMIs (SDM 28.2.3).
     #[inline]
     pub const fn nmi_unblocking(self) -> bool {
-        self.0 & 1 << 12 != 0
+        self.0 & (1 << 12) != 0
     }
 }
 
@@ -191,12 +191,12 @@ impl CrAccess {
     /// 0 MOV to CR, 1 MOV from CR, 2 CLTS, 3 LMSW.
     #[inline]
     pub const fn access_type(self) -> u8 {
-        (self.0 >> 4 & 3) as u8
+        ((self.0 >> 4) & 3) as u8
     }
     /// The general-purpose register of a MOV, in instruction encoding order.
     #[inline]
     pub const fn gpr(self) -> u8 {
-        (self.0 >> 8 & 15) as u8
+        ((self.0 >> 8) & 15) as u8
     }
 }
 
@@ -218,6 +218,6 @@ impl DrAccess {
     /// The general-purpose register, in instruction encoding order.
     #[inline]
     pub const fn gpr(self) -> u8 {
-        (self.0 >> 8 & 15) as u8
+        ((self.0 >> 8) & 15) as u8
     }
 }

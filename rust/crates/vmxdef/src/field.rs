@@ -221,16 +221,16 @@ mod tests {
     #[test]
     fn width_in_the_encoding() {
         for f in [GUEST_ES_SELECTOR, VIRTUAL_PROCESSOR_ID, HOST_TR_SELECTOR] {
-            assert_eq!(f.0 >> 13 & 3, 0);
+            assert_eq!((f.0 >> 13) & 3, 0);
         }
         for f in [EPT_POINTER, TSC_OFFSET, HOST_IA32_EFER, GUEST_PDPTR3] {
-            assert_eq!(f.0 >> 13 & 3, 1);
+            assert_eq!((f.0 >> 13) & 3, 1);
         }
         for f in [EXCEPTION_BITMAP, VM_EXIT_REASON, GUEST_SYSENTER_CS] {
-            assert_eq!(f.0 >> 13 & 3, 2);
+            assert_eq!((f.0 >> 13) & 3, 2);
         }
         for f in [GUEST_RIP, HOST_RSP, EXIT_QUALIFICATION, CR0_READ_SHADOW] {
-            assert_eq!(f.0 >> 13 & 3, 3);
+            assert_eq!((f.0 >> 13) & 3, 3);
         }
     }
 }
