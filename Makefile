@@ -9,6 +9,7 @@
 # make test            all tests, in the lab; SUITES='check units guests' only these
 # make bench           what operations cost, beside KVM: a table and build/bench.json
 # make check           formatting, lints, unsafe allow-list, shell scripts
+#                      demo, test and bench with HOST=1: on this machine, which has VT-x, instead of in the lab (as root)
 # make install         what "make" built, for this machine (as root); also uninstall, dkms-install. Where to: PREFIX, DESTDIR
 # make lab-shell       a shell in the lab's root file system; or: tests/lab/enter COMMAND...
 #
@@ -68,9 +69,9 @@ lab:
 	@$(LAB) $(MAKE) --no-print-directory -j$(JOBS) all
 
 # The driver of the lab, itself built in the lab.
-LAB_DRIVER := build/lab/cargo/debug/lab
+LAB_DRIVER := $(BUILD)/cargo/debug/lab
 lab-driver:
-	@cargo build -q --manifest-path tests/lab/Cargo.toml --target-dir build/lab/cargo
+	@cargo build -q --manifest-path tests/lab/Cargo.toml --target-dir $(BUILD)/cargo
 
 # The job goes through the environment, so that no quoting is lost on the way.
 JOB ?= insmod hvrs.ko && dmesg | grep hvrs && rmmod hvrs
@@ -78,7 +79,15 @@ export JOB
 ifdef HVRS_IN_LAB
 lab-run: module lab-driver
 	@$(LAB_DRIVER) run $(foreach file,$(wildcard $(BUILD)/module/hvrs.ko $(BUILD)/hvrsctl) $(FILES),--file '$(file)') $(OPTIONS) "$$JOB"
+else
+lab-run:
+	@$(LAB) env JOB="$$JOB" $(MAKE) --no-print-directory -j$(JOBS) $@ FILES='$(FILES)' OPTIONS='$(OPTIONS)'
+endif
 
+ifneq ($(HOST)$(HVRS_IN_LAB),)
+ifdef HOST
+export HVRS_HOST := 1
+endif
 test: module hvrsctl guests abi lab-driver
 	@$(LAB_DRIVER) test $(SUITES)
 
@@ -91,9 +100,6 @@ demo: module hvrsctl lab-driver
 bench: module module-count hvrsctl guests lab-driver
 	@$(LAB_DRIVER) bench
 else
-lab-run:
-	@$(LAB) env JOB="$$JOB" $(MAKE) --no-print-directory -j$(JOBS) $@ FILES='$(FILES)' OPTIONS='$(OPTIONS)'
-
 test check demo bench:
 	@$(LAB) $(MAKE) --no-print-directory -j$(JOBS) $@ SUITES='$(SUITES)' PROFILE=$(PROFILE)
 endif

@@ -3,6 +3,6 @@
 . ./common.sh
 insmod hvrs.ko || exit
 echo "begin abi"
-abi --module /job/hvrs.ko 2>&1
+abi --module "$PWD/hvrs.ko" 2>&1
 echo "end abi $? 0"
 rmmod hvrs

@@ -14,12 +14,12 @@ counters=/sys/kernel/debug/hvrs/instructions
 hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memory 128M < /dev/null 2>&1 | tr -d '\r' |
 	while read -r line; do
 		case $line in
-		'<') cp $counters /tmp/before ;;
-		'>') cp $counters /tmp/after ;;
+		'<') cp $counters before.txt ;;
+		'>') cp $counters after.txt ;;
 		'bench '*)
 			echo "$line"
 			printf 'counts %s' "$(echo "$line" | cut -d' ' -f2)"
-			paste -d' ' /tmp/before /tmp/after | while read -r name before _ after; do printf ' %s=%s' "$name" $((after - before)); done
+			paste -d' ' before.txt after.txt | while read -r name before _ after; do printf ' %s=%s' "$name" $((after - before)); done
 			echo
 			;;
 		esac
@@ -27,9 +27,14 @@ hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memo
 echo
 rmmod hvrs || exit
 echo "begin kvm"
-# The libraries of QEMU are on the data disk.
-/data/lib64/ld-linux-x86-64.so.2 --library-path /data/lib/x86_64-linux-gnu:/data/usr/lib/x86_64-linux-gnu /data/usr/bin/qemu-system-x86_64 \
-	-L /data/usr/share/qemu -L /data/usr/share/seabios -accel kvm -cpu host -m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio \
+# In the lab QEMU comes with its libraries on the data disk.
+if [ -n "${HVRS_HOST:-}" ]; then
+	set -- qemu-system-x86_64
+else
+	set -- "$DATA/lib64/ld-linux-x86-64.so.2" --library-path "$DATA/lib/x86_64-linux-gnu:$DATA/usr/lib/x86_64-linux-gnu" \
+		"$DATA/usr/bin/qemu-system-x86_64" -L "$DATA/usr/share/qemu" -L "$DATA/usr/share/seabios"
+fi
+"$@" -accel kvm -cpu host -m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio \
 	-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel guests/bench < /dev/null 2>&1 | tr -d '\r'
 echo
 echo "begin nothing"

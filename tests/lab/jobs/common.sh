@@ -36,8 +36,8 @@ guest() {
 	# The status goes through a file because the pipeline's own is the last command's.
 	{
 		hvrsctl start --console stdio "$@" < /dev/null 2>&1
-		echo $? > /tmp/status
+		echo $? > status.txt
 	} | tr -d '\r'
 	echo
-	echo "end $group $(cat /tmp/status) $wanted"
+	echo "end $group $(cat status.txt) $wanted"
 }

@@ -6,12 +6,12 @@ insmod hvrs.ko || exit
 common="console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm"
 for spec in "$@"; do
 	test=${spec%:*} cpus=${spec#*:}
-	set -- --kernel /data/vmlinuz --initrd /data/guest-initrd --memory 256 --cpus "$cpus"
+	set -- --kernel "$DATA"/vmlinuz --initrd "$DATA"/guest-initrd --memory 256 --cpus "$cpus"
 	if [ "$test" = disk ]; then
-		dd if=/dev/zero of=/tmp/disk bs=1M count=0 seek=16 2> /dev/null
-		set -- "$@" --disk /tmp/disk
+		dd if=/dev/zero of=disk.img bs=1M count=0 seek=16 2> /dev/null
+		set -- "$@" --disk disk.img
 	fi
 	guest "$test, $cpus VPs" 0 "$@" --append "$common lab.test=$test lab.cpus=$cpus lab.memory=256"
-	rm -f /tmp/disk
+	rm -f disk.img
 done
 rmmod hvrs

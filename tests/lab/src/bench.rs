@@ -12,6 +12,7 @@ use crate::bochs::{self, Show};
 use crate::guest;
 use crate::image::Job;
 use crate::machine::Machine;
+use crate::place::built;
 
 /// Where the figures go.
 const RESULTS: &str = "build/bench.json";
@@ -46,15 +47,9 @@ pub fn run() -> Result<bool> {
     };
     let mut job = Job {
         files: vec![
-            (
-                PathBuf::from("build/lab/module/hvrs.ko"),
-                "hvrs.ko".to_string(),
-            ),
-            (
-                PathBuf::from("build/lab/count/hvrs.ko"),
-                "counting/hvrs.ko".to_string(),
-            ),
-            (PathBuf::from("build/lab/hvrsctl"), "hvrsctl".to_string()),
+            (built("module/hvrs.ko"), "hvrs.ko".to_string()),
+            (built("count/hvrs.ko"), "counting/hvrs.ko".to_string()),
+            (built("hvrsctl"), "hvrsctl".to_string()),
             (
                 PathBuf::from("build/guests/release/bench"),
                 "guests/bench".to_string(),

@@ -11,6 +11,7 @@ use anyhow::{Context, Result};
 
 use crate::image::{self, Job};
 use crate::machine::Machine;
+use crate::{host, place};
 
 /// How a run went.
 #[derive(Debug)]
@@ -144,11 +145,11 @@ impl Tail {
     }
 }
 
-/// Makes the directory of a run: `build/lab/runs/NAME.PID`. What earlier runs of that name left goes.
+/// Makes the directory of a run: `runs/NAME.PID` under the build directory. What earlier runs of that name left goes.
 pub fn prepare(name: &str) -> Result<PathBuf> {
-    let parent = Path::new("build/lab/runs");
-    fs::create_dir_all(parent)?;
-    for entry in fs::read_dir(parent)? {
+    let parent = Path::new(place::build()).join("runs");
+    fs::create_dir_all(&parent)?;
+    for entry in fs::read_dir(&parent)? {
         let entry = entry?;
         let text = entry.file_name().to_string_lossy().into_owned();
         let old = text
@@ -175,6 +176,9 @@ pub fn run(
     show: Show,
     listener: Listener,
 ) -> Result<Outcome> {
+    if place::host() {
+        return host::run(dir, job, timeout, listener);
+    }
     let dir = fs::canonicalize(dir)?;
     let disk = image::build(&dir, machine, job)?;
     fs::write(dir.join("bochsrc"), machine.bochsrc(&dir, disk))?;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use anyhow::{Context, Result};
 use serde::Deserialize;
 
+use crate::place;
 use crate::report::{Row, Verdict};
 
 /// One line of the test harness' output.
@@ -61,7 +62,7 @@ pub fn test(package: &str) -> Result<Vec<Row>> {
         .arg(format!("{package}/Cargo.toml"))
         .args([
             "--target-dir",
-            &format!("build/lab/cargo-test/{}", target.replace('/', "-")),
+            &format!("{}/cargo-test/{}", place::build(), target.replace('/', "-")),
         ])
         .args([
             "--",

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::place;
 use crate::report::Row;
 use crate::suites::WORKSPACES;
 
@@ -44,7 +45,7 @@ pub fn run() -> Result<Vec<Row>> {
             ]))
         })?;
         add(format!("clippy {workspace}"), &|| {
-            let target = format!("build/lab/clippy/{}", workspace.replace('/', "-"));
+            let target = format!("{}/clippy/{}", place::build(), workspace.replace('/', "-"));
             let mut clippy = Command::new("cargo");
             clippy.args([
                 "clippy",

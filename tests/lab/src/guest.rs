@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{ensure, Context, Result};
 
-use crate::image;
+use crate::{image, place};
 
 /// The micro-guests that were built, for `/job/guests`. `bench` measures and asserts nothing: it is not among them.
 pub fn micro_guests() -> Result<Vec<(PathBuf, String)>> {
@@ -62,7 +62,7 @@ pub fn qemu() -> Vec<(PathBuf, String)> {
 
 /// The stock kernel alone.
 pub fn kernel() -> Result<(PathBuf, String)> {
-    let release = image::kernel_release()?;
+    let release = place::kernel_release()?;
     Ok((
         PathBuf::from(format!("/boot/vmlinuz-{release}")),
         "vmlinuz".to_string(),

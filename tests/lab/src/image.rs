@@ -8,6 +8,7 @@ use std::process::Command;
 use anyhow::{bail, ensure, Context, Result};
 
 use crate::machine::{Machine, DISK_UNIT};
+use crate::place::kernel_release;
 
 /// What a run brings along.
 #[derive(Clone, Debug, Default)]
@@ -22,17 +23,6 @@ pub struct Job {
     pub script: String,
     /// Print the kernel's log at the end even if the job succeeds.
     pub dmesg: bool,
-}
-
-/// The kernel release of this root file system.
-pub fn kernel_release() -> Result<String> {
-    let mut names: Vec<String> = fs::read_dir("/lib/modules")?
-        .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-        .collect::<Result<_>>()?;
-    names.sort();
-    names.pop().context(
-        "no kernel in /lib/modules: is this the lab's root file system? use tests/lab/enter",
-    )
 }
 
 /// Runs a program to its end and fails with what it said.

@@ -2,7 +2,7 @@
 # First process of the lab's machine: mounts, modules, the job, and its exit status as the last line of the second serial port.
 # A line that starts with the byte 01 is for the lab driver.
 /bin/busybox --install -s /bin
-export PATH=/job:/bin:/usr/bin:/sbin:/usr/sbin HOME=/root
+export PATH=/job:/bin:/usr/bin:/sbin:/usr/sbin HOME=/root DATA=/data
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev

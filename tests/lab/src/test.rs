@@ -11,10 +11,11 @@ use anyhow::{Context, Result};
 use crate::bochs::{self, Show};
 use crate::image::Job;
 use crate::machine::Machine;
+use crate::place::{self, built};
 use crate::protocol::Reader;
 use crate::report::{self, Row};
 use crate::suites::{Boot, Need, BOOTS, PACKAGES};
-use crate::{cargo, check, guest};
+use crate::{cargo, check, guest, host};
 
 /// Where the results go.
 const RESULTS: &str = "build/test-results.json";
@@ -31,6 +32,8 @@ pub fn run(wanted: &[String], parallel: usize) -> Result<bool> {
             names.join(" ")
         );
     }
+    // One module, one machine: nothing runs beside something else there.
+    let parallel = if place::host() { 1 } else { parallel };
     let mut rows = Vec::new();
     if is_wanted("check") {
         rows.extend(check::run()?);
@@ -42,8 +45,12 @@ pub fn run(wanted: &[String], parallel: usize) -> Result<bool> {
             }
         }
     }
-    let queue: Mutex<VecDeque<&Boot>> =
-        Mutex::new(BOOTS.iter().filter(|boot| is_wanted(boot.name)).collect());
+    let queue: Mutex<VecDeque<&Boot>> = Mutex::new(
+        BOOTS
+            .iter()
+            .filter(|boot| is_wanted(boot.name) && fits(boot))
+            .collect(),
+    );
     let found = Mutex::new(Vec::new());
     thread::scope(|scope| {
         for _ in 0..parallel {
@@ -69,6 +76,15 @@ pub fn run(wanted: &[String], parallel: usize) -> Result<bool> {
     Ok(report::summarize(&rows))
 }
 
+/// On this machine a suite runs once, with or without kvm_intel as it is.
+fn fits(boot: &Boot) -> bool {
+    !place::host()
+        || boot.kvm == host::kvm_loaded()
+        || BOOTS.iter().all(|other| {
+            (other.job, other.argument, other.kvm) != (boot.job, boot.argument, !boot.kvm)
+        })
+}
+
 /// Boots the machine once and reads its tests.
 fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
     let machine = Machine {
@@ -80,11 +96,8 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
     };
     let mut job = Job {
         files: vec![
-            (
-                PathBuf::from("build/lab/module/hvrs.ko"),
-                "hvrs.ko".to_string(),
-            ),
-            (PathBuf::from("build/lab/hvrsctl"), "hvrsctl".to_string()),
+            (built("module/hvrs.ko"), "hvrs.ko".to_string()),
+            (built("hvrsctl"), "hvrsctl".to_string()),
             (
                 PathBuf::from("tests/lab/jobs/common.sh"),
                 "common.sh".to_string(),
@@ -102,9 +115,7 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
     for need in boot.needs {
         match need {
             Need::MicroGuests => job.files.extend(guest::micro_guests()?),
-            Need::Abi => job
-                .files
-                .push((PathBuf::from("build/lab/abi"), "abi".to_string())),
+            Need::Abi => job.files.push((built("abi"), "abi".to_string())),
             Need::LinuxGuest => job.data.extend(guest::linux(&dir, false)?),
             Need::LinuxGuestWithLoad => job.data.extend(guest::linux(&dir, true)?),
         }
