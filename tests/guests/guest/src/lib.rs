@@ -10,9 +10,26 @@
 //!     -device isa-debug-exit,iobase=0xf4 -kernel build/guests/release/cpuid
 //! ```
 //!
-//! Each file in `images/src/bin` is one image. Any VMM will do that loads an
-//! ELF by its PVH note and has a 16550 at 0x3F8; at least 64 MiB of RAM from
-//! address 0 and a local APIC at 0xFEE00000 are taken for granted.
+//! Each file or directory in `images/src/bin` is one image. Any VMM will do that
+//! loads an ELF by its PVH note and has a 16550 at 0x3F8; at least 64 MiB of RAM
+//! from address 0 and a local APIC at 0xFEE00000 are taken for granted. `triple`
+//! ends in a crash of the guest, `bench` measures; all others assert.
+//!
+//! A machine that boots by BIOS runs the same images through a Multiboot loader
+//! (GRUB, SYSLINUX' `mboot.c32`) once the word at file offset 0x1000 is made
+//! 0x1BADB002, see `boot.S`. So Bochs by itself can be asked what a processor does.
+//!
+//! # Who is right
+//!
+//! Tests say what the SDM and the TLFS say. Where other machines are known to do
+//! otherwise:
+//!
+//! | machine | fails |
+//! |---|---|
+//! | TCG | skipped there by [`hv::tcg`]: reserved bits, unknown MSRs, ESR, #AC, #XM |
+//! | Bochs 3.0 itself | `apic_base_transitions`, `back_to_xapic` (an APIC that was off stays off), `*_software_disabled`, `x2apic_faults`, `x2apic_reserved_bits`, `deadline_fires` (armed after firing), `deadline_follows_adjust`, `tsc_aux` (upper half), `debugctl` |
+//! | KVM | `*_illegal_vector` (no ESR), `x2apic_faults`, `*_timer_masked`, `*_timer_periodic` (it lengthens short periods), `xapic_tpr_is_cr8`, `monitor_mwait`, `umip`, `trap_before_interrupt`, `deadline_follows_adjust`; of the TLFS what the matrix says in K-01, K-02: overlays, lock |
+//! | QEMU's `pc` machine | `mmio_hole`, `mmio_forms`: reads as 0 |
 //!
 //! # Protocol (COM1)
 //!
