@@ -11,8 +11,11 @@ rmmod hvrs || exit
 insmod counting/hvrs.ko || exit
 echo "begin counts"
 counters=/sys/kernel/debug/hvrs/instructions
-hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memory 128M < /dev/null 2>&1 | tr -d '\r' |
+return=$(printf '\r')
+# No tr(1) here: it would hold lines back until it has many.
+hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memory 128M < /dev/null 2>&1 |
 	while read -r line; do
+		line=${line%"$return"}
 		case $line in
 		'<') cp $counters before.txt ;;
 		'>') cp $counters after.txt ;;

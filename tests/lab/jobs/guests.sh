@@ -3,6 +3,9 @@
 . ./common.sh
 insmod hvrs.ko || exit
 for image in guests/*; do
-	guest "$(basename "$image")" 1 --kernel "$image" --debug-exit --cpus 2 --memory 128
+	wanted=1
+	# It ends in a triple fault, which is a crash.
+	[ "$image" != guests/triple ] || wanted=2
+	guest "$(basename "$image")" $wanted --kernel "$image" --debug-exit --cpus 2 --memory 128
 done
 rmmod hvrs

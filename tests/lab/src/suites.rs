@@ -121,6 +121,22 @@ pub const BOOTS: &[Boot] = &[
         timeout: 600,
         ..BASE
     },
+    // The oldest CPU that hvrs runs on: no APICv, pause-loop exiting, PML, accessed and dirty flags.
+    Boot {
+        name: "guests-floor",
+        model: "corei7_sandy_bridge_2600k",
+        job: "guests.sh",
+        needs: &[Need::MicroGuests],
+        timeout: 600,
+        ..BASE
+    },
+    Boot {
+        name: "refused",
+        model: "corei5_lynnfield_750",
+        job: "refused.sh",
+        argument: "XSAVE",
+        ..BASE
+    },
     Boot {
         name: "module",
         job: "module.sh",

@@ -28,14 +28,22 @@ fn overhead() -> u64 {
     least
 }
 
-/// Prints the row of `n` samples, each taken by `sample` after `prepare`.
+/// Ticks of quiet before and after a measurement, in which the host can take stock of its own counters.
+const QUIET: u64 = 20_000_000;
+
+/// Prints the row of `n` samples, each taken by `sample` after `prepare`. The lines `<` and `>` tell the host where they begin
+/// and end.
 fn samples(name: &str, n: usize, mut prepare: impl FnMut(), mut sample: impl FnMut() -> u64) {
     // SAFETY: `samples` is not reentered, and one processor measures.
     let samples = unsafe { &mut (&mut *SAMPLES.0.get())[..n] };
+    say!("<");
+    time::spin(QUIET);
     for slot in samples.iter_mut() {
         prepare();
         *slot = sample();
     }
+    say!(">");
+    time::spin(QUIET);
     samples.sort_unstable();
     say!(
         "bench {name} ticks {} min {} n {n}",
