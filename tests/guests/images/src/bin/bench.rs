@@ -37,13 +37,13 @@ fn samples(name: &str, n: usize, mut prepare: impl FnMut(), mut sample: impl FnM
     // SAFETY: `samples` is not reentered, and one processor measures.
     let samples = unsafe { &mut (&mut *SAMPLES.0.get())[..n] };
     say!("<");
-    time::spin(QUIET);
+    guest::time::spin(QUIET);
     for slot in samples.iter_mut() {
         prepare();
         *slot = sample();
     }
     say!(">");
-    time::spin(QUIET);
+    guest::time::spin(QUIET);
     samples.sort_unstable();
     say!(
         "bench {name} ticks {} min {} n {n}",
