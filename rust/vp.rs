@@ -164,7 +164,7 @@ impl Vp {
         if self.fills_register_page(r.leave) {
             registers::page::fill(&self.register_page, r.core, &r.window.vmcs);
         }
-        Some(message::Capture::new(r))
+        Some(message::Capture::new(r.core, &r.window.vmcs))
     }
 
     /// Deals with the reason why the guest was left. True: `message` is for the VMM.
@@ -358,6 +358,18 @@ impl Vp {
 }
 
 impl Vp {
+    /// HvCallTranslateVirtualAddress: the guest-physical address, or why there is none
+    /// (`HV_TRANSLATE_GVA_*`).
+    pub(crate) fn translate(
+        &self,
+        partition: &Partition,
+        gva: u64,
+        flags: u64,
+    ) -> Result<::core::result::Result<u64, u32>> {
+        let capture = self.with_vmcs(partition, |core, vmcs| message::Capture::new(core, vmcs))?;
+        Ok(gva::translate(partition, &capture, gva, flags))
+    }
+
     /// Runs `f` on the VP's state, between runs.
     pub(crate) fn with_core<R>(&self, f: impl FnOnce(&mut VpCore) -> R) -> Result<R> {
         Ok(f(&mut *self.core.lock()?))

@@ -114,6 +114,7 @@ fn dispatch(
             let list = list(input, call.reps, HvRegisterAssoc::SIZE);
             registers::set(partition, vp, list, done)
         }
+        CallId::TranslateVirtualAddress => translate(subject, partition, input, output),
         // In the table because they have their place there; not made yet.
         _ => Err(HV_STATUS_INVALID_HYPERCALL_CODE),
     }
@@ -142,6 +143,47 @@ fn target<'a>(subject: &Subject<'a>, partition: &'a Partition, input: &[u8]) -> 
             .vp(header.vp_index)
             .ok_or(HV_STATUS_INVALID_VP_INDEX),
     }
+}
+
+/// HvCallTranslateVirtualAddress. The result code tells why there is no address; the call itself
+/// succeeds.
+fn translate(
+    subject: &Subject<'_>,
+    partition: &Partition,
+    input: &[u8],
+    output: &mut [u8],
+) -> HvResult<()> {
+    let request: HvInputTranslateVirtualAddress = read(input)?;
+    let vp = match subject {
+        Subject::Vp(_, vp) if request.vp_index == HV_VP_INDEX_SELF => vp,
+        _ => partition
+            .vp(request.vp_index)
+            .ok_or(HV_STATUS_INVALID_VP_INDEX)?,
+    };
+    partition
+        .check_creator()
+        .map_err(|_| HV_STATUS_ACCESS_DENIED)?;
+    let gva = request
+        .gva_page
+        .checked_mul(4096)
+        .ok_or(HV_STATUS_INVALID_PARAMETER)?;
+    // Bits 63:56 name a VTL; there is only VTL 0.
+    let flags = request.control_flags & !(0xff << 56);
+    let answer = match vp
+        .translate(partition, gva, flags)
+        .map_err(|_| HV_STATUS_OPERATION_FAILED)?
+    {
+        Ok(gpa) => HvOutputTranslateVirtualAddress {
+            result_code: HV_TRANSLATE_GVA_SUCCESS,
+            result_attributes: 0,
+            gpa_page: gpa >> 12,
+        },
+        Err(result_code) => HvOutputTranslateVirtualAddress {
+            result_code,
+            ..Wire::ZERO
+        },
+    };
+    answer.write(output).ok_or(HV_STATUS_INVALID_PARAMETER)
 }
 
 /// Properties of the host: what a partition could have at most.

@@ -5,6 +5,7 @@
 use crate::machine::Machine;
 use crate::sys::pages::{PageBox, Pages};
 use crate::vmx::host_state::{GuestMsrs, GuestState, SpecCtrl};
+use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::Vmcs;
 use cpumodel::msr::MTRR_SLOTS;
 use ept::Placement;
@@ -197,9 +198,9 @@ impl VpCore {
     /// Takes over when the LAPIC timer is due.
     #[inline]
     pub(crate) fn update_timer(&mut self) {
-        self.timer_tsc = match self.lapic.timer_deadline() {
-            // A deadline in the past of the guest's TSC is due at once.
-            Some(due) => due.wrapping_sub(self.tsc_offset).min(u64::MAX - 1),
+        let now = rdtsc();
+        self.timer_tsc = match self.lapic.timer_ticks_left(self.guest_tsc(now)) {
+            Some(left) => now.saturating_add(left).min(u64::MAX - 1),
             None => u64::MAX,
         };
         self.timer_changed = true;

@@ -2,10 +2,10 @@
 
 //! Intercept messages to the VMM.
 
-use super::core::{RAX, RCX, RDI, RSI};
-use super::entry::Running;
+use super::core::{VpCore, RAX, RCX, RDI, RSI};
 use super::gva::Bytes;
 use crate::partition::memory::{Access, Resolved};
+use crate::vmx::vmcs::CurrentVmcs;
 use crate::vp::registers::segment;
 use hvdef::*;
 use vmxdef::events::interruptibility;
@@ -37,8 +37,7 @@ pub(super) struct Capture {
 
 impl Capture {
     /// Reads it.
-    pub(super) fn new(r: &Running<'_>) -> Self {
-        let vmcs = &r.window.vmcs;
+    pub(super) fn new(core: &VpCore, vmcs: &CurrentVmcs<'_>) -> Self {
         Self {
             rip: vmcs.read(GUEST_RIP),
             rsp: vmcs.read(GUEST_RSP),
@@ -57,12 +56,12 @@ impl Capture {
             ds: segment(vmcs, Segment::Ds),
             es: segment(vmcs, Segment::Es),
             cpl: ar::dpl(vmcs.read(GUEST_SS_AR_BYTES)),
-            cr8: r.core.lapic.cr8(),
+            cr8: core.lapic.cr8(),
             instruction_length: vmcs.read(VM_EXIT_INSTRUCTION_LEN),
             interrupt_shadow: vmcs.read(GUEST_INTERRUPTIBILITY_INFO)
                 & (interruptibility::STI | interruptibility::MOV_SS)
                 != 0,
-            injecting: r.core.injection.is_some(),
+            injecting: core.injection.is_some(),
         }
     }
 

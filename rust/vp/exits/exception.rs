@@ -47,17 +47,23 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
             if info.kind() == intr_type::PRIVILEGED_SOFT_EXCEPTION {
                 return icebp(r, info);
             }
-            fault(r, vector::DB, 0)
+            fault_through_host(r, vector::DB, 0)
         }
         vector::AC => {
             r.core.requeue(vmcs);
-            fault(r, vector::AC, error_code)
+            fault_through_host(r, vector::AC, error_code)
         }
         other => leave(
             r,
             Leave::Unhandled(ExitReason::EXCEPTION_NMI, u64::from(other)),
         ),
     }
+}
+
+/// [`fault`], by way of the host. An exception that the delivery of the last one raised comes before the CPU looks at
+/// the host's interrupts, so that a guest could stay in this window for ever (CVE-2015-5307, CVE-2015-8104).
+fn fault_through_host(r: &mut Running<'_>, vector: u8, error_code: u32) -> bool {
+    fault(r, vector, error_code) && leave(r, Leave::Host)
 }
 
 /// INT1 is delivered as what it is: RIP behind it, DPL not checked.

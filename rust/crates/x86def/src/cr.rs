@@ -56,6 +56,7 @@ bits! {
     RFLAGS_IF = 9, "Interrupts enabled.";
     RFLAGS_RF = 16, "Resume.";
     RFLAGS_VM = 17, "Virtual-8086 mode.";
+    RFLAGS_AC = 18, "Alignment check, and access to user pages under SMAP.";
     DR6_BD = 13, "Debug register access detected.";
     DR6_BS = 14, "Single step.";
     DR7_GD = 13, "General detect.";
