@@ -31,19 +31,25 @@ fn overhead() -> u64 {
 /// Ticks of quiet before and after a measurement, in which the host can take stock of its own counters.
 const QUIET: u64 = 20_000_000;
 
+/// Waits without PAUSE, which would make exits of its own.
+fn quiet() {
+    let start = cpu::rdtsc();
+    while cpu::rdtsc() - start < QUIET {}
+}
+
 /// Prints the row of `n` samples, each taken by `sample` after `prepare`. The lines `<` and `>` tell the host where they begin
 /// and end.
 fn samples(name: &str, n: usize, mut prepare: impl FnMut(), mut sample: impl FnMut() -> u64) {
     // SAFETY: `samples` is not reentered, and one processor measures.
     let samples = unsafe { &mut (&mut *SAMPLES.0.get())[..n] };
     say!("<");
-    guest::time::spin(QUIET);
+    quiet();
     for slot in samples.iter_mut() {
         prepare();
         *slot = sample();
     }
     say!(">");
-    guest::time::spin(QUIET);
+    quiet();
     samples.sort_unstable();
     say!(
         "bench {name} ticks {} min {} n {n}",
