@@ -2,7 +2,10 @@
 //! All cases, by what they are about.
 
 mod device;
+mod hostile;
 mod hvcall;
+mod life;
+mod live;
 mod messages;
 mod partition;
 mod regions;
@@ -13,7 +16,6 @@ use crate::run::{ensure, reaped, Case, Outcome, Stop};
 
 /// All of them, in the order in which they run.
 pub fn all(module: Option<String>) -> Vec<Case> {
-    let _ = module;
     [
         device::cases(),
         partition::cases(),
@@ -22,6 +24,9 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         registers::cases(),
         messages::cases(),
         signals::cases(),
+        live::cases(),
+        hostile::cases(),
+        life::cases(module),
     ]
     .into_iter()
     .flatten()

@@ -36,6 +36,7 @@ macro_rules! code {
             }
             std::arch::global_asm!(
                 ".pushsection .rodata.abi_code, \"a\"",
+                ".p2align 4",
                 concat!(".code", $mode),
                 concat!(".globl abi_code_", stringify!($name)),
                 concat!(".hidden abi_code_", stringify!($name)),
@@ -203,4 +204,162 @@ code! {
     out_64 "64":
         "out 0x80, eax"
         "hlt";
+
+    /// Counts an exception and goes on at the next 16 bytes behind it.
+    handler "16":
+        "push bp"
+        "mov bp, sp"
+        "push ax"
+        "mov ax, [bp + 2]"
+        "or ax, 15"
+        "inc ax"
+        "mov [bp + 2], ax"
+        "inc dword ptr cs:[0x2200]"
+        "pop ax"
+        "pop bp"
+        "iret";
+
+    /// What faults in a guest in real mode, each in 16 bytes of its own; then port 0x80.
+    privileged "16":
+        "mov ecx, 0xffff"
+        ".p2align 4, 0x90"
+        "vmcall"
+        ".p2align 4, 0x90"
+        "vmlaunch"
+        ".p2align 4, 0x90"
+        "vmresume"
+        ".p2align 4, 0x90"
+        "vmxoff"
+        ".p2align 4, 0x90"
+        ".byte 0xf3, 0x0f, 0xc7, 0x36, 0x00, 0x20" // vmxon
+        ".p2align 4, 0x90"
+        ".byte 0x66, 0x0f, 0xc7, 0x36, 0x00, 0x20" // vmclear
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0xc7, 0x36, 0x00, 0x20" // vmptrld
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0xc7, 0x3e, 0x00, 0x20" // vmptrst
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0x78, 0xc3" // vmread
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0x79, 0xc3" // vmwrite
+        ".p2align 4, 0x90"
+        ".byte 0x66, 0x0f, 0x38, 0x80, 0x06, 0x00, 0x20" // invept
+        ".p2align 4, 0x90"
+        ".byte 0x66, 0x0f, 0x38, 0x81, 0x06, 0x00, 0x20" // invvpid
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0x37" // getsec
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0x01, 0xc8" // monitor
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0x01, 0xc9" // mwait
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0x01, 0xd1" // xsetbv
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0x01, 0xd4" // vmfunc
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0x33" // rdpmc, of a counter that is not there
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0x0b" // ud2
+        ".p2align 4, 0x90"
+        ".byte 0x0f, 0xaa" // rsm
+        ".p2align 4, 0x90"
+        "out 0x80, eax"
+        "hlt";
+
+    /// RDMSR and WRMSR with garbage, of MSRs 0 to 0xfff, 0x40000000, 0xc0000000, 0xc0010000 and on; then port 0x80.
+    msrs "16":
+        "xor ecx, ecx"
+        "call 3f"
+        "mov ecx, 0x40000000"
+        "call 3f"
+        "mov ecx, 0xc0000000"
+        "call 3f"
+        "mov ecx, 0xc0010000"
+        "call 3f"
+        "out 0x80, eax"
+        "hlt"
+        ".p2align 4, 0x90"
+        "3: mov edi, 0x400"
+        ".p2align 4, 0x90"
+        "4: rdmsr"
+        ".p2align 4, 0x90"
+        "imul eax, ecx, 0x9e3779b1"
+        "mov edx, eax"
+        "ror edx, 7"
+        "wrmsr"
+        ".p2align 4, 0x90"
+        "inc ecx"
+        "dec edi"
+        "jnz 4b"
+        "ret";
+
+    /// CPUID of 128 leaves in each of the ranges, with 8 subleaves; then port 0x80.
+    cpuids "16":
+        "xor ebp, ebp"
+        "call 3f"
+        "mov ebp, 0x40000000"
+        "call 3f"
+        "mov ebp, 0x80000000"
+        "call 3f"
+        "mov ebp, 0xffffff00"
+        "call 3f"
+        "out 0x80, eax"
+        "hlt"
+        "3: mov di, 128"
+        "4: mov si, 8"
+        "5: mov eax, ebp"
+        "movzx ecx, si"
+        "dec ecx"
+        "cpuid"
+        "dec si"
+        "jnz 5b"
+        "inc ebp"
+        "dec di"
+        "jnz 4b"
+        "ret";
+
+    /// Interrupt 0x20, whose vector leads back here.
+    int_storm "16":
+        "sti"
+        "mov sp, 0x8000"
+        "inc dword ptr ds:[0x2000]"
+        "int 0x20";
+
+    /// CR0 := EAX, and on.
+    mov_cr0 "16":
+        "mov cr0, eax"
+        "jmp 1f"
+        "1: sti"
+        "inc dword ptr [0x2000]"
+        "out 0x80, al"
+        "2: jmp 2b";
+
+    /// CR4 := EAX, and on.
+    mov_cr4 "16":
+        "mov cr4, eax"
+        ".p2align 4, 0x90"
+        "1: sti"
+        "inc dword ptr [0x2000]"
+        "out 0x80, al"
+        "2: jmp 2b";
+
+    /// CR3 := EAX, and paging.
+    mov_cr3 "16":
+        "mov cr3, eax"
+        "mov eax, 0x80000011"
+        "mov cr0, eax"
+        "1: sti"
+        "inc dword ptr [0x2000]"
+        "out 0x80, al"
+        "2: jmp 2b";
+
+    /// Protected mode: a push.
+    push_32 "32":
+        "1: push eax"
+        "jmp 1b";
+
+    /// Long mode: writes where a breakpoint is, on the stack of #DB.
+    touch_64 "64":
+        "1: mov dword ptr [0x6fd8], eax"
+        "jmp 1b";
 }

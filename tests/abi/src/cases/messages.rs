@@ -173,7 +173,7 @@ fn no_execute() -> Outcome {
 }
 
 /// Page tables of 2 MiB pages at 0x10000: linear = physical below 2 MiB, and 1 GiB above that is physical 16 MiB.
-fn long_mode(code: Code) -> Result<Guest, Stop> {
+pub fn long_mode(code: Code) -> Result<Guest, Stop> {
     let guest = Guest::with(code, 1, FLAGS, Memory::new(RAM))?;
     let tables = [
         (0x1_0000, 0x1_1003u64),
