@@ -244,7 +244,9 @@ impl Vp {
                                 return Ok(false);
                             }
                         }
-                        let gla = qualification.gla_valid().then_some(gla);
+                        let gla = qualification
+                            .gla_valid()
+                            .then_some((gla, qualification.gla_translated()));
                         let bytes = gva::fetch(partition, capture);
                         core.vmm_completes = Some(capture.rip);
                         message.memory(self.index, capture, outcome, access, gpa, gla, &bytes);

@@ -142,7 +142,8 @@ impl Message {
         );
     }
 
-    /// An access to memory that is not there, or not to be accessed so.
+    /// An access to memory that is not there, or not to be accessed so. `gla`: the linear address, if there is one, and
+    /// whether `gpa` is what it translates to, and not a paging structure's.
     #[allow(clippy::too_many_arguments)] // What the message holds.
     pub(super) fn memory(
         &mut self,
@@ -151,7 +152,7 @@ impl Message {
         outcome: Resolved,
         access: Access,
         gpa: u64,
-        gla: Option<u64>,
+        gla: Option<(u64, bool)>,
         bytes: &Bytes,
     ) {
         let kind = match access {
@@ -163,9 +164,10 @@ impl Message {
             Resolved::Denied => HVMSG_GPA_INTERCEPT,
             _ => HVMSG_UNMAPPED_GPA,
         };
+        let (linear, translated) = gla.unwrap_or((0, false));
         let info = HvX64MemoryAccessInfo::GVA_VALID
-            .union(HvX64MemoryAccessInfo::GVA_GPA_VALID)
-            .when(gla.is_some());
+            .when(gla.is_some())
+            .union(HvX64MemoryAccessInfo::GVA_GPA_VALID.when(translated));
         self.put(
             message_type,
             &HvX64MemoryInterceptMessage {
@@ -173,7 +175,7 @@ impl Message {
                 header: capture.header(vp_index, 0, kind),
                 instruction_byte_count: bytes.len,
                 memory_access_info: info.bits(),
-                guest_virtual_address: gla.unwrap_or(0),
+                guest_virtual_address: linear,
                 guest_physical_address: gpa,
                 instruction_bytes: bytes.bytes,
                 ..Wire::ZERO

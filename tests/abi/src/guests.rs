@@ -17,6 +17,9 @@ impl Code {
     }
 }
 
+/// A guest: its name, and its code.
+pub type Named = (&'static str, fn() -> Code);
+
 /// Assembles code under a name. Labels are local numbers.
 macro_rules! code {
     ($($(#[$doc:meta])* $name:ident $mode:literal: $($line:literal)*;)*) => {

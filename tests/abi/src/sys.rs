@@ -105,7 +105,11 @@ impl Memory {
         };
         // SAFETY: A new mapping.
         let addr = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, kind, fd, 0) };
-        assert!(addr != libc::MAP_FAILED, "mmap of {len} bytes: {:?}", last());
+        assert!(
+            addr != libc::MAP_FAILED,
+            "mmap of {len} bytes: {:?}",
+            last()
+        );
         Self {
             addr: addr as usize,
             len,
@@ -137,7 +141,9 @@ impl Memory {
     pub fn write(&self, at: usize, bytes: &[u8]) {
         assert!(at + bytes.len() <= self.len);
         // SAFETY: Inside the mapping; a guest may race, which these tests want.
-        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), (self.addr + at) as *mut u8, bytes.len()) };
+        unsafe {
+            std::ptr::copy_nonoverlapping(bytes.as_ptr(), (self.addr + at) as *mut u8, bytes.len())
+        };
     }
 
     /// The 32-bit word at `at`, as it is now.
@@ -240,7 +246,10 @@ pub struct Random(pub u64);
 impl Random {
     /// A number below `bound`.
     pub fn below(&mut self, bound: u64) -> u64 {
-        self.0 = self.0.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        self.0 = self
+            .0
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
         (self.0 >> 33) % bound
     }
 }

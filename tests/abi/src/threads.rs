@@ -60,7 +60,9 @@ impl<T: Send + 'static> Running<T> {
     /// Its result, when it ends by itself within `seconds`.
     pub fn wait(self, seconds: u64) -> Result<T, Stop> {
         eventually("the thread ends", seconds, || self.is_over())?;
-        self.thread.join().map_err(|_| Stop::Fail("the thread panicked".into()))
+        self.thread
+            .join()
+            .map_err(|_| Stop::Fail("the thread panicked".into()))
     }
 
     /// Sends signals until it ends, at most 5 seconds.
@@ -74,7 +76,9 @@ impl<T: Send + 'static> Running<T> {
             self.signal();
             sleep_ms(2);
         }
-        self.thread.join().map_err(|_| Stop::Fail("the thread panicked".into()))
+        self.thread
+            .join()
+            .map_err(|_| Stop::Fail("the thread panicked".into()))
     }
 }
 
@@ -89,7 +93,11 @@ pub fn run_on(vp: &Vp) -> Running<Sys<hv_message>> {
     let vp = vp.clone();
     Running::start(move |stop| loop {
         match vp.run() {
-            Ok(message) if message.header.message_type == hv_message_type_HVMSG_X64_IO_PORT_INTERCEPT => skip(&vp, &message)?,
+            Ok(message)
+                if message.header.message_type == hv_message_type_HVMSG_X64_IO_PORT_INTERCEPT =>
+            {
+                skip(&vp, &message)?
+            }
             Err(Errno(libc::EINTR)) if !stop.load(Ordering::Relaxed) => {}
             other => return other,
         }
@@ -100,7 +108,8 @@ pub fn run_on(vp: &Vp) -> Running<Sys<hv_message>> {
 pub fn skip(vp: &Vp, message: &hv_message) -> Sys<()> {
     let info = message.to_ioport_info().map_err(|_| Errno(libc::EBADMSG))?;
     let (rip, length) = (info.header.rip, info.header.instruction_length());
-    vp.set(&[(HV_X64_REGISTER_RIP, (rip + u64::from(length), 0))]).map_err(|e| e.errno)
+    vp.set(&[(HV_X64_REGISTER_RIP, (rip + u64::from(length), 0))])
+        .map_err(|e| e.errno)
 }
 
 /// Waits until the guest has counted once.
@@ -111,7 +120,9 @@ pub fn started(memory: &Memory) -> Outcome {
 /// Waits until the word at `at` changes: the guest runs.
 pub fn moves(memory: &Memory, at: usize) -> Outcome {
     let before = memory.word(at);
-    eventually(&format!("the guest counts at {at:#x}"), 10, || memory.word(at) != before)
+    eventually(&format!("the guest counts at {at:#x}"), 10, || {
+        memory.word(at) != before
+    })
 }
 
 /// Fails unless RUN_VP ended with EINTR.
@@ -119,6 +130,9 @@ pub fn interrupted(got: Sys<hv_message>) -> Outcome {
     match got {
         Err(Errno(libc::EINTR)) => Ok(()),
         Err(e) => Err(Stop::Fail(format!("RUN_VP: {e:?} instead of EINTR"))),
-        Ok(message) => Err(Stop::Fail(format!("RUN_VP: message {:#x} instead of EINTR", { message.header.message_type }))),
+        Ok(message) => Err(Stop::Fail(format!(
+            "RUN_VP: message {:#x} instead of EINTR",
+            { message.header.message_type }
+        ))),
     }
 }

@@ -19,9 +19,9 @@ pub const ROOT_HVCALL: u32 = 0xc020_b807;
 pub const RUN_VP: u32 = 0x8100_b800;
 
 /// Flags of a partition that VMMs ask for: local APIC, x2APIC.
-pub const FLAGS: u64 = 1 << MSHV_PT_BIT_LAPIC | 1 << MSHV_PT_BIT_X2APIC;
+pub const FLAGS: u64 = (1 << MSHV_PT_BIT_LAPIC) | (1 << MSHV_PT_BIT_X2APIC);
 /// With large pages.
-pub const SUPER_PAGES: u64 = FLAGS | 1 << MSHV_PT_BIT_GPA_SUPER_PAGES;
+pub const SUPER_PAGES: u64 = FLAGS | (1 << MSHV_PT_BIT_GPA_SUPER_PAGES);
 
 pub const WRITABLE: u8 = 1;
 pub const EXECUTABLE: u8 = 2;
@@ -194,7 +194,7 @@ impl Vp {
 pub const fn segment(selector: u16, base: u64, limit: u32, attributes: u16) -> Value {
     (
         base,
-        limit as u64 | (selector as u64) << 32 | (attributes as u64) << 48,
+        limit as u64 | ((selector as u64) << 32) | ((attributes as u64) << 48),
     )
 }
 
@@ -202,11 +202,9 @@ pub const fn segment(selector: u16, base: u64, limit: u32, attributes: u16) -> V
 pub mod names {
     pub const HV_REGISTER_INTERNAL_ACTIVITY_STATE: u32 = 0x4;
     pub const HV_X64_REGISTER_RAX: u32 = 0x2_0000;
-    pub const HV_X64_REGISTER_RCX: u32 = 0x2_0001;
     pub const HV_X64_REGISTER_RSP: u32 = 0x2_0004;
     pub const HV_X64_REGISTER_RIP: u32 = 0x2_0010;
     pub const HV_X64_REGISTER_RFLAGS: u32 = 0x2_0011;
-    pub const HV_X64_REGISTER_XMM0: u32 = 0x3_0000;
     pub const HV_X64_REGISTER_CR0: u32 = 0x4_0000;
     pub const HV_X64_REGISTER_CR3: u32 = 0x4_0002;
     pub const HV_X64_REGISTER_CR4: u32 = 0x4_0003;
@@ -290,12 +288,17 @@ impl Hvcall {
     /// Makes the call. After a success the repetitions must be as asked.
     pub fn make(&self, fd: &impl AsRawFd) -> Result<Vec<u8>, HvcallError> {
         let mut output = vec![0; self.output];
-        let mut argument = self.argument(self.input.as_ptr() as usize, output.as_mut_ptr() as usize);
+        let mut argument =
+            self.argument(self.input.as_ptr() as usize, output.as_mut_ptr() as usize);
         let result = sys::ioctl_on(fd, ROOT_HVCALL, &mut argument);
         let (status, reps) = (argument.status, argument.reps);
         match result {
             Ok(_) => {
-                assert_eq!((status, reps), (0, self.reps), "status and reps of a success");
+                assert_eq!(
+                    (status, reps),
+                    (0, self.reps),
+                    "status and reps of a success"
+                );
                 Ok(output)
             }
             Err(errno) => Err(HvcallError {

@@ -71,36 +71,55 @@ fn take(partition: Partition) -> OwnedFd {
 pub fn cases() -> Vec<Case> {
     let mut cases = nodes();
     for (kind, open, others) in KINDS {
-        cases.push(case(format!("{kind}: unknown ioctls give ENOTTY"), move || {
-            let fd = open();
-            for number in UNKNOWN {
-                errno(&format!("{number:#x}"), sys::ioctl(&fd, number, 0), libc::ENOTTY)?;
-            }
-            Ok(())
-        }));
-        cases.push(case(format!("{kind}: other files' ioctls give ENOTTY"), move || {
-            let fd = open();
-            let buffer = [0u8; 4096];
-            for &number in others {
-                let result = sys::ioctl(&fd, number, buffer.as_ptr() as usize);
-                errno(&format!("{number:#x}"), result, libc::ENOTTY)?;
-            }
-            Ok(())
-        }));
-        cases.push(case(format!("{kind}: read and write give EINVAL"), move || {
-            let fd = open();
-            let mut byte = [0u8];
-            // SAFETY: One byte.
-            let read = sys::check(unsafe { libc::read(fd.as_raw_fd(), byte.as_mut_ptr().cast(), 1) } as i64);
-            errno("read", read, libc::EINVAL)?;
-            // SAFETY: One byte.
-            let write = sys::check(unsafe { libc::write(fd.as_raw_fd(), byte.as_ptr().cast(), 1) } as i64);
-            // A file opened for reading refuses before the driver is asked.
-            ensure(
-                matches!(write, Err(e) if e.0 == libc::EINVAL || e.0 == libc::EBADF),
-                || format!("write: {write:?}"),
-            )
-        }));
+        cases.push(case(
+            format!("{kind}: unknown ioctls give ENOTTY"),
+            move || {
+                let fd = open();
+                for number in UNKNOWN {
+                    errno(
+                        &format!("{number:#x}"),
+                        sys::ioctl(&fd, number, 0),
+                        libc::ENOTTY,
+                    )?;
+                }
+                Ok(())
+            },
+        ));
+        cases.push(case(
+            format!("{kind}: other files' ioctls give ENOTTY"),
+            move || {
+                let fd = open();
+                let buffer = [0u8; 4096];
+                for &number in others {
+                    let result = sys::ioctl(&fd, number, buffer.as_ptr() as usize);
+                    errno(&format!("{number:#x}"), result, libc::ENOTTY)?;
+                }
+                Ok(())
+            },
+        ));
+        cases.push(case(
+            format!("{kind}: read and write give EINVAL"),
+            move || {
+                let fd = open();
+                let mut byte = [0u8];
+                // SAFETY: One byte.
+                let read =
+                    sys::check(
+                        unsafe { libc::read(fd.as_raw_fd(), byte.as_mut_ptr().cast(), 1) } as i64,
+                    );
+                errno("read", read, libc::EINVAL)?;
+                // SAFETY: One byte.
+                let write =
+                    sys::check(
+                        unsafe { libc::write(fd.as_raw_fd(), byte.as_ptr().cast(), 1) } as i64,
+                    );
+                // A file opened for reading refuses before the driver is asked.
+                ensure(
+                    matches!(write, Err(e) if e.0 == libc::EINVAL || e.0 == libc::EBADF),
+                    || format!("write: {write:?}"),
+                )
+            },
+        ));
     }
     cases.extend(create());
     cases.extend(info());
@@ -110,17 +129,30 @@ pub fn cases() -> Vec<Case> {
 fn nodes() -> Vec<Case> {
     let mut cases = Vec::new();
     for path in ["/dev/mshv", "/dev/hvrs"] {
-        cases.push(case(format!("{path}: character device, mode 0660"), move || {
-            let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
-            ensure(metadata.file_type().is_char_device(), || "not a character device".into())?;
-            equal("mode", metadata.permissions().mode() & 0o7777, 0o660)
-        }));
-        cases.push(case(format!("{path}: opens for reading, writing, both"), move || {
-            for flags in [libc::O_RDONLY, libc::O_WRONLY, libc::O_RDWR, libc::O_RDONLY | libc::O_NONBLOCK] {
-                good("open", sys::open(path, flags | libc::O_CLOEXEC))?;
-            }
-            Ok(())
-        }));
+        cases.push(case(
+            format!("{path}: character device, mode 0660"),
+            move || {
+                let metadata = std::fs::metadata(path).map_err(|e| e.to_string())?;
+                ensure(metadata.file_type().is_char_device(), || {
+                    "not a character device".into()
+                })?;
+                equal("mode", metadata.permissions().mode() & 0o7777, 0o660)
+            },
+        ));
+        cases.push(case(
+            format!("{path}: opens for reading, writing, both"),
+            move || {
+                for flags in [
+                    libc::O_RDONLY,
+                    libc::O_WRONLY,
+                    libc::O_RDWR,
+                    libc::O_RDONLY | libc::O_NONBLOCK,
+                ] {
+                    good("open", sys::open(path, flags | libc::O_CLOEXEC))?;
+                }
+                Ok(())
+            },
+        ));
     }
     for (kind, open, _) in &KINDS[..3] {
         cases.push(case(format!("{kind}: mmap gives ENODEV"), move || {
@@ -165,7 +197,7 @@ fn create_v1(flags: u64, isolation: u64) -> sys::Sys<i32> {
 
 fn v2() -> mshv_create_partition_v2 {
     mshv_create_partition_v2 {
-        pt_flags: FLAGS | 1 << 3,
+        pt_flags: FLAGS | (1 << 3),
         pt_num_cpu_fbanks: 2,
         ..Default::default()
     }
@@ -195,17 +227,27 @@ fn create() -> Vec<Case> {
     let mut cases = vec![
         case("CREATE_PARTITION: the file closes on exec", || {
             let partition = good("create", Partition::create(FLAGS))?;
-            ensure(sys::is_cloexec(&partition), || "FD_CLOEXEC is not set".into())
+            ensure(sys::is_cloexec(&partition), || {
+                "FD_CLOEXEC is not set".into()
+            })
         }),
         case("CREATE_PARTITION: unknown flags give EINVAL", || {
             for bit in 6..64 {
-                errno(&format!("bit {bit}"), create_v1(FLAGS | 1 << bit, 0), libc::EINVAL)?;
+                errno(
+                    &format!("bit {bit}"),
+                    create_v1(FLAGS | (1 << bit), 0),
+                    libc::EINVAL,
+                )?;
             }
             Ok(())
         }),
         case("CREATE_PARTITION: isolation gives EINVAL", || {
             for isolation in [1, 2, 1 << 32, u64::MAX] {
-                errno(&format!("{isolation:#x}"), create_v1(FLAGS, isolation), libc::EINVAL)?;
+                errno(
+                    &format!("{isolation:#x}"),
+                    create_v1(FLAGS, isolation),
+                    libc::EINVAL,
+                )?;
             }
             Ok(())
         }),
@@ -215,42 +257,57 @@ fn create() -> Vec<Case> {
             }
             Ok(())
         }),
-        case("CREATE_PARTITION: 16 bytes of version 1 are enough, 15 give EFAULT", || {
-            let (memory, addr) = edge(16);
-            memory.write(addr - memory.addr(), &FLAGS.to_le_bytes());
-            drop(sys::owned(good("16 bytes", create_at(addr))?));
-            memory.write(addr + 1 - memory.addr(), &FLAGS.to_le_bytes());
-            errno("15 bytes", create_at(addr + 1), libc::EFAULT)
-        }),
-        case("CREATE_PARTITION: 64 bytes of version 2 are enough, 63 give EFAULT", || {
-            let (memory, addr) = edge(64);
-            // SAFETY: The structure is packed integers.
-            let bytes: [u8; 64] = unsafe { std::mem::transmute(v2()) };
-            memory.write(addr - memory.addr(), &bytes);
-            drop(sys::owned(good("64 bytes", create_at(addr))?));
-            memory.write(addr + 1 - memory.addr(), &bytes[..63]);
-            errno("63 bytes", create_at(addr + 1), libc::EFAULT)
-        }),
-        case("CREATE_PARTITION: version 2, all features, none disabled", || {
-            drop(sys::owned(good("create", create_v2(v2()))?));
-            Ok(())
-        }),
-        case("CREATE_PARTITION: version 2, everything disabled, still initializes and runs", || {
-            let mut argument = v2();
-            argument.pt_cpu_fbanks = [u64::MAX; 2];
-            argument.pt_disabled_xsave = u64::MAX;
-            let partition = Partition(sys::owned(good("create", create_v2(argument))?).into());
-            good("initialize", partition.initialize())?;
-            partition.vp(0);
-            Ok(())
-        }),
+        case(
+            "CREATE_PARTITION: 16 bytes of version 1 are enough, 15 give EFAULT",
+            || {
+                let (memory, addr) = edge(16);
+                memory.write(addr - memory.addr(), &FLAGS.to_le_bytes());
+                drop(sys::owned(good("16 bytes", create_at(addr))?));
+                memory.write(addr + 1 - memory.addr(), &FLAGS.to_le_bytes());
+                errno("15 bytes", create_at(addr + 1), libc::EFAULT)
+            },
+        ),
+        case(
+            "CREATE_PARTITION: 64 bytes of version 2 are enough, 63 give EFAULT",
+            || {
+                let (memory, addr) = edge(64);
+                // SAFETY: The structure is packed integers.
+                let bytes: [u8; 64] = unsafe { std::mem::transmute(v2()) };
+                memory.write(addr - memory.addr(), &bytes);
+                drop(sys::owned(good("64 bytes", create_at(addr))?));
+                memory.write(addr + 1 - memory.addr(), &bytes[..63]);
+                errno("63 bytes", create_at(addr + 1), libc::EFAULT)
+            },
+        ),
+        case(
+            "CREATE_PARTITION: version 2, all features, none disabled",
+            || {
+                drop(sys::owned(good("create", create_v2(v2()))?));
+                Ok(())
+            },
+        ),
+        case(
+            "CREATE_PARTITION: version 2, everything disabled, still initializes and runs",
+            || {
+                let mut argument = v2();
+                argument.pt_cpu_fbanks = [u64::MAX; 2];
+                argument.pt_disabled_xsave = u64::MAX;
+                let partition = Partition(sys::owned(good("create", create_v2(argument))?).into());
+                good("initialize", partition.initialize())?;
+                partition.vp(0);
+                Ok(())
+            },
+        ),
     ];
     for (name, change) in BAD_V2 {
-        cases.push(case(format!("CREATE_PARTITION: version 2, {name}: EINVAL"), move || {
-            let mut argument = v2();
-            change(&mut argument);
-            errno("create", create_v2(argument), libc::EINVAL)
-        }));
+        cases.push(case(
+            format!("CREATE_PARTITION: version 2, {name}: EINVAL"),
+            move || {
+                let mut argument = v2();
+                change(&mut argument);
+                errno("create", create_v2(argument), libc::EINVAL)
+            },
+        ));
     }
     cases
 }
@@ -262,7 +319,9 @@ fn info() -> Vec<Case> {
             equal("abi_version", info.abi_version, 1)?;
             equal("reserved", info.reserved, [0; 2])?;
             let end = info.version.iter().position(|b| *b == 0);
-            ensure(end.is_some_and(|end| end > 0), || format!("version {:?}", info.version))?;
+            ensure(end.is_some_and(|end| end > 0), || {
+                format!("version {:?}", info.version)
+            })?;
             equal("capability bits above 12", info.capabilities >> 13, 0)
         }),
         case("HVRS_GET_INFO: counts partitions", || {
@@ -276,20 +335,27 @@ fn info() -> Vec<Case> {
             drop(two);
             equal("at last", hvrs::info().nr_partitions, 0)
         }),
-        case("HVRS_NEXT_PARTITION: walks, in the order of ids, and ends with ENOENT", || {
-            errno("none", hvrs::next(0), libc::ENOENT)?;
-            let partitions: Vec<_> = (0..3).map(|_| Partition::ready()).collect();
-            let ids: Vec<u64> = hvrs::partitions().iter().map(|p| p.id).collect();
-            equal("number", ids.len(), 3)?;
-            ensure(ids.windows(2).all(|w| w[0] < w[1]), || format!("ids {ids:?}"))?;
-            errno("after the last", hvrs::next(ids[2]), libc::ENOENT)?;
-            errno("after all", hvrs::next(u64::MAX), libc::ENOENT)?;
-            drop(partitions);
-            let again = Partition::ready();
-            let new = hvrs::partitions()[0].id;
-            drop(again);
-            ensure(new > ids[2], || format!("id {new} used again after {ids:?}"))
-        }),
+        case(
+            "HVRS_NEXT_PARTITION: walks, in the order of ids, and ends with ENOENT",
+            || {
+                errno("none", hvrs::next(0), libc::ENOENT)?;
+                let partitions: Vec<_> = (0..3).map(|_| Partition::ready()).collect();
+                let ids: Vec<u64> = hvrs::partitions().iter().map(|p| p.id).collect();
+                equal("number", ids.len(), 3)?;
+                ensure(ids.windows(2).all(|w| w[0] < w[1]), || {
+                    format!("ids {ids:?}")
+                })?;
+                errno("after the last", hvrs::next(ids[2]), libc::ENOENT)?;
+                errno("after all", hvrs::next(u64::MAX), libc::ENOENT)?;
+                drop(partitions);
+                let again = Partition::ready();
+                let new = hvrs::partitions()[0].id;
+                drop(again);
+                ensure(new > ids[2], || {
+                    format!("id {new} used again after {ids:?}")
+                })
+            },
+        ),
         case("HVRS_NEXT_PARTITION: pid, name, VPs, memory", || {
             let partition = Partition::ready();
             let memory = sys::Memory::new(16 * PAGE);
@@ -302,13 +368,21 @@ fn info() -> Vec<Case> {
             equal("reserved", info.reserved, [0; 2])?;
             let comm = std::fs::read_to_string("/proc/self/comm").map_err(|e| e.to_string())?;
             let end = info.comm.iter().position(|b| *b == 0).unwrap_or(16);
-            equal("comm", String::from_utf8_lossy(&info.comm[..end]).as_ref(), comm.trim_end())
+            equal(
+                "comm",
+                String::from_utf8_lossy(&info.comm[..end]).as_ref(),
+                comm.trim_end(),
+            )
         }),
         case("/dev/hvrs: bad addresses give EFAULT", || {
             let _partition = Partition::ready();
             for number in [hvrs::GET_INFO, hvrs::NEXT_PARTITION] {
                 for addr in [0, NOWHERE, KERNEL, edge(60).1] {
-                    errno(&format!("{number:#x} at {addr:#x}"), sys::ioctl(&hvrs::open(), number, addr), libc::EFAULT)?;
+                    errno(
+                        &format!("{number:#x} at {addr:#x}"),
+                        sys::ioctl(&hvrs::open(), number, addr),
+                        libc::EFAULT,
+                    )?;
                 }
             }
             Ok(())

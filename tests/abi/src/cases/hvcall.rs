@@ -38,7 +38,12 @@ struct Row {
     wanted: Option<(u16, i32, u16)>,
 }
 
-const fn row(name: &'static str, on: On, call: fn() -> Hvcall, wanted: Option<(u16, i32, u16)>) -> Row {
+const fn row(
+    name: &'static str,
+    on: On,
+    call: fn() -> Hvcall,
+    wanted: Option<(u16, i32, u16)>,
+) -> Row {
     Row {
         name,
         on,
@@ -74,48 +79,274 @@ const BAD_NAME: u32 = 0x0666_0666;
 const RAX: u32 = HV_X64_REGISTER_RAX;
 
 const ROWS: &[Row] = &[
-    row("code 0", On::Partition, || Hvcall::new(0, &[0], 0), Some((INVALID_HYPERCALL_CODE, libc::EIO, 0))),
-    row("code 0x7777", On::Partition, || Hvcall::new(0x7777, &[0], 0), Some((INVALID_HYPERCALL_CODE, libc::EIO, 0))),
-    row("code 0xffff", On::Vp, || Hvcall::new(0xffff, &[0], 0), Some((INVALID_HYPERCALL_CODE, libc::EIO, 0))),
-    row("code of guests only", On::Partition, || Hvcall::new(0x8, &[0], 0), Some((INVALID_HYPERCALL_CODE, libc::EIO, 0))),
-    row("code 0x7777 with repetitions", On::Partition, || with(Hvcall::new(0x7777, &[0], 0), |c| c.reps = 9), Some((INVALID_HYPERCALL_CODE, libc::EIO, 0))),
-    row("property with repetitions", On::Partition, || with(Hvcall::get_property(SYNTHETIC_PROC_FEATURES), |c| c.reps = 1), Some((INVALID_HYPERCALL_INPUT, libc::EIO, 0))),
-    row("registers without repetitions", On::Partition, || with(get(&[RAX]), |c| c.reps = 0), Some((INVALID_HYPERCALL_INPUT, libc::EIO, 0))),
-    row("registers, 4096 repetitions", On::Partition, || with(get(&[RAX]), |c| c.reps = 4096), Some((INVALID_HYPERCALL_INPUT, libc::EIO, 0))),
-    row("registers, more repetitions than input", On::Vp, || with(get(&[RAX]), |c| c.reps = 2), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("registers, output too small", On::Vp, || with(get(&[RAX, RAX]), |c| c.output = 31), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("registers, more input and output than needed", On::Vp, || with(get(&[RAX]), |c| { c.put(&[1, 2]); c.output = 64 }), None),
-    row("property, input of 8 bytes", On::Partition, || Hvcall::new(0x44, &[0], 8), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("property, no output", On::Partition, || with(Hvcall::get_property(SYNTHETIC_PROC_FEATURES), |c| c.output = 0), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("another partition's id: overwritten", On::Partition, || with(Hvcall::get_property(SYNTHETIC_PROC_FEATURES), |c| c.input[..8].fill(0xee)), None),
-    row("unknown property", On::Partition, || Hvcall::get_property(0x7777_7777), Some((UNKNOWN_PROPERTY, libc::EIO, 0))),
-    row("unknown property, set", On::New, || Hvcall::set_property(0x7777_7777, 0), Some((UNKNOWN_PROPERTY, libc::EIO, 0))),
-    row("unknown property of the host", On::Device, || Hvcall::get_property(0x7777_7777), Some((UNKNOWN_PROPERTY, libc::EIO, 0))),
-    row("property before INITIALIZE_PARTITION, set", On::New, || Hvcall::set_property(SYNTHETIC_PROC_FEATURES, 0), None),
-    row("property after INITIALIZE_PARTITION, set", On::Partition, || Hvcall::set_property(SYNTHETIC_PROC_FEATURES, 0), Some((INVALID_PARTITION_STATE, libc::EIO, 0))),
-    row("privileges after INITIALIZE_PARTITION, set", On::Partition, || Hvcall::set_property(PRIVILEGE_FLAGS, u64::MAX), Some((INVALID_PARTITION_STATE, libc::EIO, 0))),
-    row("host's synthetic features", On::Device, || Hvcall::get_property(SYNTHETIC_PROC_FEATURES), None),
-    row("on the device: setting a property", On::Device, || Hvcall::set_property(SYNTHETIC_PROC_FEATURES, 0), Some((ACCESS_DENIED, libc::EIO, 0))),
-    row("on the device: registers", On::Device, || get(&[RAX]), Some((ACCESS_DENIED, libc::EIO, 0))),
-    row("unknown register", On::Vp, || get(&[BAD_NAME]), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("unknown register, third of four", On::Vp, || get(&[RAX, RAX, BAD_NAME, RAX]), Some((INVALID_PARAMETER, libc::EINVAL, 2))),
-    row("unknown register, set", On::Vp, || set(&[BAD_NAME]), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("unknown register, second of two, set", On::Vp, || set(&[RAX, BAD_NAME]), Some((INVALID_PARAMETER, libc::EINVAL, 1))),
-    row("VP that is not there", On::Partition, || with(get(&[RAX]), |c| c.input[8] = 9), Some((INVALID_VP_INDEX, libc::EINVAL, 0))),
-    row("VP 2^31, set", On::Partition, || with(set(&[RAX]), |c| c.input[11] = 0x80), Some((INVALID_VP_INDEX, libc::EINVAL, 0))),
-    row("the VP's own file, itself by HV_VP_INDEX_SELF", On::Vp, || with(get(&[RAX]), |c| c.input[8..12].copy_from_slice(&0xffff_fffeu32.to_le_bytes())), None),
-    row("virtual trust level 1", On::Vp, || with(get(&[RAX]), |c| c.input[12] = 1), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("reserved byte of the header", On::Vp, || with(get(&[RAX]), |c| c.input[15] = 1), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("registers of a partition that is not initialized", On::New, || get(&[RAX]), Some((INVALID_VP_INDEX, libc::EINVAL, 0))),
+    row(
+        "code 0",
+        On::Partition,
+        || Hvcall::new(0, &[0], 0),
+        Some((INVALID_HYPERCALL_CODE, libc::EIO, 0)),
+    ),
+    row(
+        "code 0x7777",
+        On::Partition,
+        || Hvcall::new(0x7777, &[0], 0),
+        Some((INVALID_HYPERCALL_CODE, libc::EIO, 0)),
+    ),
+    row(
+        "code 0xffff",
+        On::Vp,
+        || Hvcall::new(0xffff, &[0], 0),
+        Some((INVALID_HYPERCALL_CODE, libc::EIO, 0)),
+    ),
+    row(
+        "code of guests only",
+        On::Partition,
+        || Hvcall::new(0x8, &[0], 0),
+        Some((INVALID_HYPERCALL_CODE, libc::EIO, 0)),
+    ),
+    row(
+        "code 0x7777 with repetitions",
+        On::Partition,
+        || with(Hvcall::new(0x7777, &[0], 0), |c| c.reps = 9),
+        Some((INVALID_HYPERCALL_CODE, libc::EIO, 0)),
+    ),
+    row(
+        "property with repetitions",
+        On::Partition,
+        || {
+            with(Hvcall::get_property(SYNTHETIC_PROC_FEATURES), |c| {
+                c.reps = 1
+            })
+        },
+        Some((INVALID_HYPERCALL_INPUT, libc::EIO, 0)),
+    ),
+    row(
+        "registers without repetitions",
+        On::Partition,
+        || with(get(&[RAX]), |c| c.reps = 0),
+        Some((INVALID_HYPERCALL_INPUT, libc::EIO, 0)),
+    ),
+    row(
+        "registers, 4096 repetitions",
+        On::Partition,
+        || with(get(&[RAX]), |c| c.reps = 4096),
+        Some((INVALID_HYPERCALL_INPUT, libc::EIO, 0)),
+    ),
+    row(
+        "registers, more repetitions than input",
+        On::Vp,
+        || with(get(&[RAX]), |c| c.reps = 2),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "registers, output too small",
+        On::Vp,
+        || with(get(&[RAX, RAX]), |c| c.output = 31),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "registers, more input and output than needed",
+        On::Vp,
+        || {
+            with(get(&[RAX]), |c| {
+                c.put(&[1, 2]);
+                c.output = 64
+            })
+        },
+        None,
+    ),
+    row(
+        "property, input of 8 bytes",
+        On::Partition,
+        || Hvcall::new(0x44, &[0], 8),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "property, no output",
+        On::Partition,
+        || {
+            with(Hvcall::get_property(SYNTHETIC_PROC_FEATURES), |c| {
+                c.output = 0
+            })
+        },
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "another partition's id: overwritten",
+        On::Partition,
+        || {
+            with(Hvcall::get_property(SYNTHETIC_PROC_FEATURES), |c| {
+                c.input[..8].fill(0xee)
+            })
+        },
+        None,
+    ),
+    row(
+        "unknown property",
+        On::Partition,
+        || Hvcall::get_property(0x7777_7777),
+        Some((UNKNOWN_PROPERTY, libc::EIO, 0)),
+    ),
+    row(
+        "unknown property, set",
+        On::New,
+        || Hvcall::set_property(0x7777_7777, 0),
+        Some((UNKNOWN_PROPERTY, libc::EIO, 0)),
+    ),
+    row(
+        "unknown property of the host",
+        On::Device,
+        || Hvcall::get_property(0x7777_7777),
+        Some((UNKNOWN_PROPERTY, libc::EIO, 0)),
+    ),
+    row(
+        "property before INITIALIZE_PARTITION, set",
+        On::New,
+        || Hvcall::set_property(SYNTHETIC_PROC_FEATURES, 0),
+        None,
+    ),
+    row(
+        "property after INITIALIZE_PARTITION, set",
+        On::Partition,
+        || Hvcall::set_property(SYNTHETIC_PROC_FEATURES, 0),
+        Some((INVALID_PARTITION_STATE, libc::EIO, 0)),
+    ),
+    row(
+        "privileges after INITIALIZE_PARTITION, set",
+        On::Partition,
+        || Hvcall::set_property(PRIVILEGE_FLAGS, u64::MAX),
+        Some((INVALID_PARTITION_STATE, libc::EIO, 0)),
+    ),
+    row(
+        "host's synthetic features",
+        On::Device,
+        || Hvcall::get_property(SYNTHETIC_PROC_FEATURES),
+        None,
+    ),
+    row(
+        "on the device: setting a property",
+        On::Device,
+        || Hvcall::set_property(SYNTHETIC_PROC_FEATURES, 0),
+        Some((ACCESS_DENIED, libc::EIO, 0)),
+    ),
+    row(
+        "on the device: registers",
+        On::Device,
+        || get(&[RAX]),
+        Some((ACCESS_DENIED, libc::EIO, 0)),
+    ),
+    row(
+        "unknown register",
+        On::Vp,
+        || get(&[BAD_NAME]),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "unknown register, third of four",
+        On::Vp,
+        || get(&[RAX, RAX, BAD_NAME, RAX]),
+        Some((INVALID_PARAMETER, libc::EINVAL, 2)),
+    ),
+    row(
+        "unknown register, set",
+        On::Vp,
+        || set(&[BAD_NAME]),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "unknown register, second of two, set",
+        On::Vp,
+        || set(&[RAX, BAD_NAME]),
+        Some((INVALID_PARAMETER, libc::EINVAL, 1)),
+    ),
+    row(
+        "VP that is not there",
+        On::Partition,
+        || with(get(&[RAX]), |c| c.input[8] = 9),
+        Some((INVALID_VP_INDEX, libc::EINVAL, 0)),
+    ),
+    row(
+        "VP 2^31, set",
+        On::Partition,
+        || with(set(&[RAX]), |c| c.input[11] = 0x80),
+        Some((INVALID_VP_INDEX, libc::EINVAL, 0)),
+    ),
+    row(
+        "the VP's own file, itself by HV_VP_INDEX_SELF",
+        On::Vp,
+        || {
+            with(get(&[RAX]), |c| {
+                c.input[8..12].copy_from_slice(&0xffff_fffeu32.to_le_bytes())
+            })
+        },
+        None,
+    ),
+    row(
+        "virtual trust level 1",
+        On::Vp,
+        || with(get(&[RAX]), |c| c.input[12] = 1),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "reserved byte of the header",
+        On::Vp,
+        || with(get(&[RAX]), |c| c.input[15] = 1),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "registers of a partition that is not initialized",
+        On::New,
+        || get(&[RAX]),
+        Some((INVALID_VP_INDEX, libc::EINVAL, 0)),
+    ),
     // HvCallAssertVirtualInterrupt: partition, control, destination, vector and the rest.
-    row("interrupt: vector 0x41, fixed, to nobody", On::Partition, || Hvcall::new(0x94, &[0, 0, 0x77, 0x41], 0), None),
-    row("interrupt: vector 15", On::Partition, || Hvcall::new(0x94, &[0, 0, 0, 15], 0), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("interrupt: vector 256", On::Partition, || Hvcall::new(0x94, &[0, 0, 0, 256], 0), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("interrupt: destination 2^32", On::Partition, || Hvcall::new(0x94, &[0, 0, 1 << 32, 0x41], 0), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("interrupt: virtual trust level 1", On::Partition, || Hvcall::new(0x94, &[0, 0, 0, 0x41 | 1 << 32], 0), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("interrupt: unknown type", On::Partition, || Hvcall::new(0x94, &[0, 0x7fff_ffff, 0, 0x41], 0), Some((INVALID_PARAMETER, libc::EINVAL, 0))),
-    row("interrupt: NMI", On::Partition, || Hvcall::new(0x94, &[0, 4, 0, 0], 0), None),
-    row("interrupt: ExtINT, vector 0", On::Partition, || Hvcall::new(0x94, &[0, 7, 0, 0], 0), None),
+    row(
+        "interrupt: vector 0x41, fixed, to nobody",
+        On::Partition,
+        || Hvcall::new(0x94, &[0, 0, 0x77, 0x41], 0),
+        None,
+    ),
+    row(
+        "interrupt: vector 15",
+        On::Partition,
+        || Hvcall::new(0x94, &[0, 0, 0, 15], 0),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "interrupt: vector 256",
+        On::Partition,
+        || Hvcall::new(0x94, &[0, 0, 0, 256], 0),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "interrupt: destination 2^32",
+        On::Partition,
+        || Hvcall::new(0x94, &[0, 0, 1 << 32, 0x41], 0),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "interrupt: virtual trust level 1",
+        On::Partition,
+        || Hvcall::new(0x94, &[0, 0, 0, 0x41 | (1 << 32)], 0),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "interrupt: unknown type",
+        On::Partition,
+        || Hvcall::new(0x94, &[0, 0x7fff_ffff, 0, 0x41], 0),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "interrupt: NMI",
+        On::Partition,
+        || Hvcall::new(0x94, &[0, 4, 0, 0], 0),
+        None,
+    ),
+    row(
+        "interrupt: ExtINT, vector 0",
+        On::Partition,
+        || Hvcall::new(0x94, &[0, 7, 0, 0], 0),
+        None,
+    ),
 ];
 
 fn try_row(row: &Row) -> Outcome {
@@ -158,12 +389,32 @@ const ARGUMENTS: &[Argument] = &[
     ("out_sz without out_ptr", |a| a.out_ptr = 0, libc::EINVAL),
     ("out_ptr without out_sz", |a| a.out_sz = 0, libc::EINVAL),
     ("no in_ptr", |a| a.in_ptr = 0, libc::EINVAL),
-    ("in_ptr nowhere", |a| a.in_ptr = NOWHERE as u64, libc::EFAULT),
-    ("in_ptr in the kernel", |a| a.in_ptr = KERNEL as u64, libc::EFAULT),
+    (
+        "in_ptr nowhere",
+        |a| a.in_ptr = NOWHERE as u64,
+        libc::EFAULT,
+    ),
+    (
+        "in_ptr in the kernel",
+        |a| a.in_ptr = KERNEL as u64,
+        libc::EFAULT,
+    ),
     ("in_ptr at the end", |a| a.in_ptr = u64::MAX, libc::EFAULT),
-    ("out_ptr nowhere", |a| a.out_ptr = NOWHERE as u64, libc::EFAULT),
-    ("out_ptr in the kernel", |a| a.out_ptr = KERNEL as u64, libc::EFAULT),
-    ("out_ptr at the end", |a| a.out_ptr = u64::MAX - 3, libc::EFAULT),
+    (
+        "out_ptr nowhere",
+        |a| a.out_ptr = NOWHERE as u64,
+        libc::EFAULT,
+    ),
+    (
+        "out_ptr in the kernel",
+        |a| a.out_ptr = KERNEL as u64,
+        libc::EFAULT,
+    ),
+    (
+        "out_ptr at the end",
+        |a| a.out_ptr = u64::MAX - 3,
+        libc::EFAULT,
+    ),
     ("input is a page", |a| a.in_sz = 4096, 0),
     ("output is a page", |a| a.out_sz = 4096, 0),
 ];
@@ -185,33 +436,60 @@ fn try_argument(change: fn(&mut mshv_root_hvcall), wanted: i32) -> Outcome {
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &(name, change, wanted) in ARGUMENTS {
-        cases.push(case(format!("ROOT_HVCALL: argument, {name}"), move || try_argument(change, wanted)));
+        cases.push(case(format!("ROOT_HVCALL: argument, {name}"), move || {
+            try_argument(change, wanted)
+        }));
     }
     for row in ROWS {
         cases.push(case(format!("ROOT_HVCALL: {}", row.name), || try_row(row)));
     }
-    cases.push(case("ROOT_HVCALL: bad addresses of the argument give EFAULT", || {
-        let partition = Partition::ready();
-        for addr in [0, NOWHERE, KERNEL, edge(31).1] {
-            errno(&format!("{addr:#x}"), sys::ioctl(&partition, ROOT_HVCALL, addr), libc::EFAULT)?;
-        }
-        Ok(())
-    }));
-    cases.push(case("ROOT_HVCALL: a partition has the features asked for, and no others than the host's", || {
-        let value = |bytes: Vec<u8>| u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
-        let fail = |e: HvcallError| Stop::Fail(format!("{e:?}"));
-        let host = value(Hvcall::get_property(SYNTHETIC_PROC_FEATURES).make(&device()).map_err(fail)?);
-        ensure(host & 3 == 3, || format!("host features {host:#x} without hypervisor_present and hv1"))?;
-        for asked in [0, 3, host, u64::MAX] {
-            let partition = Partition::create(FLAGS).expect("CREATE_PARTITION");
-            Hvcall::set_property(SYNTHETIC_PROC_FEATURES, asked).make(&partition).map_err(fail)?;
-            partition.initialize().expect("INITIALIZE_PARTITION");
-            let got = value(Hvcall::get_property(SYNTHETIC_PROC_FEATURES).make(&partition).map_err(fail)?);
-            // HV#1 brings some with it.
-            let granted = got & !host == 0 && asked & host & !got == 0;
-            ensure(granted, || format!("asked for {asked:#x} of {host:#x}, got {got:#x}"))?;
-        }
-        Ok(())
-    }));
+    cases.push(case(
+        "ROOT_HVCALL: bad addresses of the argument give EFAULT",
+        || {
+            let partition = Partition::ready();
+            for addr in [0, NOWHERE, KERNEL, edge(31).1] {
+                errno(
+                    &format!("{addr:#x}"),
+                    sys::ioctl(&partition, ROOT_HVCALL, addr),
+                    libc::EFAULT,
+                )?;
+            }
+            Ok(())
+        },
+    ));
+    cases.push(case(
+        "ROOT_HVCALL: a partition has the features asked for, and no others than the host's",
+        || {
+            let value =
+                |bytes: Vec<u8>| u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));
+            let fail = |e: HvcallError| Stop::Fail(format!("{e:?}"));
+            let host = value(
+                Hvcall::get_property(SYNTHETIC_PROC_FEATURES)
+                    .make(&device())
+                    .map_err(fail)?,
+            );
+            ensure(host & 3 == 3, || {
+                format!("host features {host:#x} without hypervisor_present and hv1")
+            })?;
+            for asked in [0, 3, host, u64::MAX] {
+                let partition = Partition::create(FLAGS).expect("CREATE_PARTITION");
+                Hvcall::set_property(SYNTHETIC_PROC_FEATURES, asked)
+                    .make(&partition)
+                    .map_err(fail)?;
+                partition.initialize().expect("INITIALIZE_PARTITION");
+                let got = value(
+                    Hvcall::get_property(SYNTHETIC_PROC_FEATURES)
+                        .make(&partition)
+                        .map_err(fail)?,
+                );
+                // HV#1 brings some with it.
+                let granted = got & !host == 0 && asked & host & !got == 0;
+                ensure(granted, || {
+                    format!("asked for {asked:#x} of {host:#x}, got {got:#x}")
+                })?;
+            }
+            Ok(())
+        },
+    ));
     cases
 }

@@ -11,7 +11,7 @@ use crate::sys::{self, sleep_ms, Errno, Memory, Random, PAGE};
 use crate::threads::{run_on, started};
 use crate::vm::*;
 
-const GUESTS: [(&str, fn() -> Code); 7] = [
+const GUESTS: [guests::Named; 7] = [
     ("halt", guests::halt),
     ("spin", guests::spin),
     ("count", guests::count),
@@ -51,9 +51,9 @@ fn vmm(code: fn() -> Code, vps: u32) -> i32 {
     })
 }
 
-fn kills(rounds: u64) -> Outcome {
-    let mut random = Random(42);
-    for round in 0..rounds {
+fn kills(rounds: std::ops::Range<u64>) -> Outcome {
+    let mut random = Random(rounds.start);
+    for round in rounds {
         let (name, code) = GUESTS[(round % GUESTS.len() as u64) as usize];
         let vps = 1 + random.below(4) as u32;
         let pid = vmm(code, vps);
@@ -66,28 +66,35 @@ fn kills(rounds: u64) -> Outcome {
     Ok(())
 }
 
-/// Runs `work`, to warm up and then `times` more: memory that is gone afterwards, in KiB, must be below `bound`.
-fn no_leak(bound: u64, times: u32, work: impl Fn() -> Outcome) -> Outcome {
+/// Runs `work` some times: memory that is gone afterwards, in KiB, must be below `bound`. What the kernel keeps for
+/// later use, as per-CPU lists do, it keeps once: only what is lost three times in a row is a leak.
+fn no_leak(bound: u64, times: u64, work: impl Fn(u64) -> Outcome) -> Outcome {
     let measure = || -> Result<(u64, u64), Stop> {
         // RCU and what frees in the background gets its time.
         sleep_ms(100);
         Ok((meminfo("MemAvailable")?, meminfo("SUnreclaim")?))
     };
-    for _ in 0..times / 2 {
-        work()?;
+    for n in 0..times / 2 {
+        work(n)?;
     }
-    let (available, slab) = measure()?;
-    for _ in 0..times {
-        work()?;
+    let mut lost = Vec::new();
+    for round in 0..3 {
+        let (available, slab) = measure()?;
+        for n in 0..times {
+            work(round * times + n)?;
+        }
+        let (available_after, slab_after) = measure()?;
+        if available < available_after + bound && slab_after < slab + bound {
+            return Ok(());
+        }
+        lost.push(format!(
+            "{available} KiB available, {slab} of slab before, {available_after}, {slab_after} after"
+        ));
     }
-    let (available_after, slab_after) = measure()?;
-    ensure(available < available_after + bound, || {
-        format!("{available} KiB available before, {available_after} after")
-    })?;
-    ensure(slab_after < slab + bound, || format!("{slab} KiB of slab before, {slab_after} after"))
+    Err(Stop::Fail(lost.join("; ")))
 }
 
-fn cycle() -> Outcome {
+fn cycle(_: u64) -> Outcome {
     let partition = good("create", Partition::create(FLAGS))?;
     good("initialize", partition.initialize())?;
     let vps = [partition.vp(0), partition.vp(1)];
@@ -95,7 +102,7 @@ fn cycle() -> Outcome {
 }
 
 /// With memory, a page table, and a run that ends at a port.
-fn run_cycle() -> Outcome {
+fn run_cycle(_: u64) -> Outcome {
     let guest = Guest::new(guests::out_loop())?;
     good("RUN_VP", guest.vp().run())?;
     Ok(())
@@ -123,14 +130,22 @@ fn orphaned() -> Outcome {
     for verdict in ["good", "bad"] {
         let _ = std::fs::remove_file(format!("/tmp/abi-orphan-{verdict}"));
     }
-    eventually("the partition is there", 5, || hvrs::partitions().len() == 1)?;
+    eventually("the partition is there", 5, || {
+        hvrs::partitions().len() == 1
+    })?;
     sleep_ms(100);
     kill(creator, libc::SIGKILL);
     ensure(reaped(creator, 10), || "the creator does not die".into())?;
-    equal("partitions while the child has its files", hvrs::partitions().len(), 1)?;
+    equal(
+        "partitions while the child has its files",
+        hvrs::partitions().len(),
+        1,
+    )?;
     eventually("the child has tried", 10, || hvrs::partitions().is_empty())?;
     let good = std::fs::metadata("/tmp/abi-orphan-good").is_ok();
-    ensure(good, || "RUN_VP in the child did not give EIO, or the partition was gone".into())
+    ensure(good, || {
+        "RUN_VP in the child did not give EIO, or the partition was gone".into()
+    })
 }
 
 fn stopped() -> Outcome {
@@ -142,7 +157,12 @@ fn stopped() -> Outcome {
     let both = libc::PROT_READ | libc::PROT_WRITE;
     let memory = Memory::with(RAM, both, file.as_raw_fd());
     let pid = spawn(|| {
-        let Ok(guest) = Guest::with(guests::count(), 1, FLAGS, Memory::with(RAM, both, file.as_raw_fd())) else {
+        let Ok(guest) = Guest::with(
+            guests::count(),
+            1,
+            FLAGS,
+            Memory::with(RAM, both, file.as_raw_fd()),
+        ) else {
             return;
         };
         let _running = run_on(guest.vp());
@@ -154,7 +174,11 @@ fn stopped() -> Outcome {
         sleep_ms(20);
         let value = memory.word(guests::COUNTER);
         sleep_ms(20);
-        equal("counter of a stopped VMM's guest", memory.word(guests::COUNTER), value)?;
+        equal(
+            "counter of a stopped VMM's guest",
+            memory.word(guests::COUNTER),
+            value,
+        )?;
         kill(pid, libc::SIGCONT);
         crate::threads::moves(&memory, guests::COUNTER)?;
     }
@@ -165,15 +189,28 @@ fn stopped() -> Outcome {
 /// delete_module(2) as rmmod calls it.
 fn unload() -> sys::Sys<i64> {
     // SAFETY: A C string.
-    sys::check(unsafe { libc::syscall(libc::SYS_delete_module, c"hvrs".as_ptr(), libc::O_NONBLOCK | libc::O_EXCL) })
+    sys::check(unsafe {
+        libc::syscall(
+            libc::SYS_delete_module,
+            c"hvrs".as_ptr(),
+            libc::O_NONBLOCK | libc::O_EXCL,
+        )
+    })
 }
 
 fn load(path: &str) -> Outcome {
-    let file = good("open the module", sys::open(path, libc::O_RDONLY | libc::O_CLOEXEC))?;
+    let file = good(
+        "open the module",
+        sys::open(path, libc::O_RDONLY | libc::O_CLOEXEC),
+    )?;
     // SAFETY: A file and a C string.
-    let loaded = sys::check(unsafe { libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0) });
+    let loaded = sys::check(unsafe {
+        libc::syscall(libc::SYS_finit_module, file.as_raw_fd(), c"".as_ptr(), 0)
+    });
     good("load the module", loaded)?;
-    eventually("/dev/mshv is there", 5, || std::fs::metadata("/dev/mshv").is_ok())
+    eventually("/dev/mshv is there", 5, || {
+        std::fs::metadata("/dev/mshv").is_ok()
+    })
 }
 
 /// What keeps the module: a name, and what holds it.
@@ -198,7 +235,10 @@ const HOLDERS: [Holder; 6] = [
 ];
 
 /// A running guest that is ended when this is dropped.
-struct Ended(Option<crate::threads::Running<sys::Sys<mshv_bindings::hv_message>>>, #[allow(dead_code)] Guest);
+struct Ended(
+    Option<crate::threads::Running<sys::Sys<mshv_bindings::hv_message>>>,
+    #[allow(dead_code)] Guest,
+);
 
 impl Drop for Ended {
     fn drop(&mut self) {
@@ -210,10 +250,25 @@ impl Drop for Ended {
 
 pub fn cases(module: Option<String>) -> Vec<Case> {
     let mut cases = vec![
-        case("kill -9 of the VMM at 50 random moments: all partitions are gone at once", || kills(50)).within(120),
-        case("kill -9 of the VMM: no memory is lost", || no_leak(1024, 28, || kills(1))).within(120),
-        case("200 times create, initialize, VPs, close: no memory is lost", || no_leak(400, 200, cycle)).within(120),
-        case("200 times a guest that runs once: no memory is lost", || no_leak(400, 200, run_cycle)).within(120),
+        case(
+            "kill -9 of the VMM at 50 random moments: all partitions are gone at once",
+            || kills(0..50),
+        )
+        .within(120),
+        case("kill -9 of the VMM: no memory is lost", || {
+            no_leak(1024, 28, |n| kills(n..n + 1))
+        })
+        .within(120),
+        case(
+            "200 times create, initialize, VPs, close: no memory is lost",
+            || no_leak(400, 200, cycle),
+        )
+        .within(120),
+        case(
+            "200 times a guest that runs once: no memory is lost",
+            || no_leak(400, 200, run_cycle),
+        )
+        .within(120),
         case("the creator dies, its child keeps the files", orphaned),
         case("SIGSTOP stops the guest, SIGCONT lets it go on", stopped),
         case("two partitions at once, each with its own memory", || {
@@ -222,7 +277,11 @@ pub fn cases(module: Option<String>) -> Vec<Case> {
             started(&a.memory)?;
             started(&b.memory)?;
             crate::threads::moves(&a.memory, guests::COUNTER)?;
-            equal("the halted guest's counter", b.memory.word(guests::COUNTER), 1)?;
+            equal(
+                "the halted guest's counter",
+                b.memory.word(guests::COUNTER),
+                1,
+            )?;
             crate::threads::interrupted(run_a.interrupt()?)?;
             crate::threads::interrupted(run_b.interrupt()?)
         }),
@@ -241,25 +300,33 @@ pub fn cases(module: Option<String>) -> Vec<Case> {
         }),
     ];
     for (name, hold) in HOLDERS {
-        cases.push(case(format!("the module cannot be unloaded: {name}"), move || {
-            let held = hold();
-            errno("delete_module", unload(), libc::EAGAIN)?;
-            equal("ABI version afterwards", hvrs::info().abi_version, 1)?;
-            drop(held);
-            Ok(())
-        }));
+        cases.push(case(
+            format!("the module cannot be unloaded: {name}"),
+            move || {
+                let held = hold();
+                errno("delete_module", unload(), libc::EAGAIN)?;
+                equal("ABI version afterwards", hvrs::info().abi_version, 1)?;
+                drop(held);
+                Ok(())
+            },
+        ));
     }
-    cases.push(case("the module is unloaded and loaded, 3 times", move || {
-        let Some(path) = &module else {
-            return Err(Stop::Skip("no --module".into()));
-        };
-        for _ in 0..3 {
-            run_cycle()?;
-            good("delete_module", unload())?;
-            ensure(std::fs::metadata("/dev/mshv").is_err(), || "/dev/mshv is still there".into())?;
-            load(path)?;
-        }
-        run_cycle()
-    }));
+    cases.push(case(
+        "the module is unloaded and loaded, 3 times",
+        move || {
+            let Some(path) = &module else {
+                return Err(Stop::Skip("no --module".into()));
+            };
+            for _ in 0..3 {
+                run_cycle(0)?;
+                good("delete_module", unload())?;
+                ensure(std::fs::metadata("/dev/mshv").is_err(), || {
+                    "/dev/mshv is still there".into()
+                })?;
+                load(path)?;
+            }
+            run_cycle(0)
+        },
+    ));
     cases
 }

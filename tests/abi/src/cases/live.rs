@@ -23,7 +23,8 @@ enum Backing {
 
 fn memory_file(len: usize) -> std::os::fd::OwnedFd {
     // SAFETY: A C string.
-    let fd = sys::owned(unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC) } as RawFd);
+    let fd =
+        sys::owned(unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC) } as RawFd);
     // SAFETY: A file of ours.
     unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) };
     fd
@@ -68,7 +69,9 @@ impl Player {
         match self.running.wait(5)? {
             Err(Errno(libc::EFAULT)) => Ok(self.guest),
             Ok(message) => {
-                let info = message.to_memory_info().map_err(|_| Stop::Fail("another message".into()))?;
+                let info = message
+                    .to_memory_info()
+                    .map_err(|_| Stop::Fail("another message".into()))?;
                 equal("GPA", info.guest_physical_address, PLAYGROUND as u64)?;
                 Ok(self.guest)
             }
@@ -87,7 +90,9 @@ fn dont_need(backing: Backing) -> Outcome {
         memory.advise(PLAYGROUND, PAGE, libc::MADV_DONTNEED);
         let (value, after) = (memory.word(PLAYGROUND), memory.word(COUNTER));
         let most = after.wrapping_sub(before) + 1;
-        ensure(value <= most, || format!("round {round}: {value} after at most {most} increments from 0"))?;
+        ensure(value <= most, || {
+            format!("round {round}: {value} after at most {most} increments from 0")
+        })?;
         moves(memory, PLAYGROUND)?;
         std::thread::sleep(std::time::Duration::from_micros(random.below(300)));
     }
@@ -101,7 +106,11 @@ fn read_only(backing: Backing, protection: i32) -> Outcome {
     guest.memory.protect(PLAYGROUND, PAGE, libc::PROT_READ);
     let value = guest.memory.word(PLAYGROUND);
     sleep_ms(20);
-    equal("while it was read-only", guest.memory.word(PLAYGROUND), value)?;
+    equal(
+        "while it was read-only",
+        guest.memory.word(PLAYGROUND),
+        value,
+    )?;
     guest.memory.protect(PLAYGROUND, PAGE, READ_WRITE);
     Player::again(guest)?.end()
 }
@@ -140,7 +149,10 @@ fn forked(backing: Backing) -> Outcome {
             unsafe {
                 let word = addr as *const u32;
                 let first = word.read_volatile();
-                let pause = libc::timespec { tv_sec: 0, tv_nsec: 5_000_000 };
+                let pause = libc::timespec {
+                    tv_sec: 0,
+                    tv_nsec: 5_000_000,
+                };
                 libc::nanosleep(&pause, std::ptr::null_mut());
                 libc::_exit(i32::from(word.read_volatile() != first));
             }
@@ -172,7 +184,9 @@ fn shared() -> Outcome {
     let player = Player::with(Memory::with(RAM, READ_WRITE, file.as_raw_fd()))?;
     moves(&other, PLAYGROUND)?;
     let before = other.word(PLAYGROUND);
-    ensure(before <= player.guest.memory.word(PLAYGROUND), || "the other mapping is ahead".into())?;
+    ensure(before <= player.guest.memory.word(PLAYGROUND), || {
+        "the other mapping is ahead".into()
+    })?;
     player.end()
 }
 
@@ -184,10 +198,19 @@ fn region_removed() -> Outcome {
         guest.partition.map(gpa, &page, RWX);
         let running = run_once(guest.vp());
         moves(&page, 0)?;
-        guest.partition.set_memory(gpa, page.addr(), PAGE, UNMAP).map_err(|e| Stop::Fail(format!("unmap: {e:?}")))?;
+        guest
+            .partition
+            .set_memory(gpa, page.addr(), PAGE, UNMAP)
+            .map_err(|e| Stop::Fail(format!("unmap: {e:?}")))?;
         let value = page.word(0);
-        let message = running.wait(5)?.map_err(|e| Stop::Fail(format!("round {round}: {e:?}")))?;
-        equal("message", { message.header.message_type }, hv_message_type_HVMSG_UNMAPPED_GPA)?;
+        let message = running
+            .wait(5)?
+            .map_err(|e| Stop::Fail(format!("round {round}: {e:?}")))?;
+        equal(
+            "message",
+            message.header.message_type,
+            hv_message_type_HVMSG_UNMAPPED_GPA,
+        )?;
         equal("the memory afterwards", page.word(0), value)?;
     }
     Ok(())
@@ -203,7 +226,9 @@ fn chaos() -> Outcome {
             let vp = vp.clone();
             Running::start(move |stop| loop {
                 match vp.run() {
-                    Err(Errno(libc::EINTR)) if stop.load(std::sync::atomic::Ordering::Relaxed) => return Ok(()),
+                    Err(Errno(libc::EINTR)) if stop.load(std::sync::atomic::Ordering::Relaxed) => {
+                        return Ok(())
+                    }
                     Err(Errno(libc::EINTR | libc::EFAULT)) => {}
                     other => return Err(format!("{:?}", other.map(|m| m.header.message_type))),
                 }
@@ -237,15 +262,30 @@ fn chaos() -> Outcome {
 }
 
 pub fn cases() -> Vec<Case> {
-    const KINDS: [(&str, Backing); 3] = [("small pages", Backing::Small), ("large pages", Backing::Huge), ("a file", Backing::File)];
+    const KINDS: [(&str, Backing); 3] = [
+        ("small pages", Backing::Small),
+        ("large pages", Backing::Huge),
+        ("a file", Backing::File),
+    ];
     let mut cases = Vec::new();
     for (name, backing) in KINDS {
         if !matches!(backing, Backing::File) {
-            cases.push(case(format!("guest memory, {name}: MADV_DONTNEED"), move || dont_need(backing)));
-            cases.push(case(format!("guest memory, {name}: fork"), move || forked(backing)));
+            cases.push(case(
+                format!("guest memory, {name}: MADV_DONTNEED"),
+                move || dont_need(backing),
+            ));
+            cases.push(case(format!("guest memory, {name}: fork"), move || {
+                forked(backing)
+            }));
         }
-        cases.push(case(format!("guest memory, {name}: mprotect, read-only"), move || read_only(backing, libc::PROT_READ)));
-        cases.push(case(format!("guest memory, {name}: mprotect, no access"), move || read_only(backing, libc::PROT_NONE)));
+        cases.push(case(
+            format!("guest memory, {name}: mprotect, read-only"),
+            move || read_only(backing, libc::PROT_READ),
+        ));
+        cases.push(case(
+            format!("guest memory, {name}: mprotect, no access"),
+            move || read_only(backing, libc::PROT_NONE),
+        ));
     }
     cases.extend([
         case("guest memory: munmap, and memory again", unmapped),

@@ -52,7 +52,14 @@ fn ports() -> Outcome {
         let flags = unsafe { info.access_info.as_uint8 };
         equal(
             &format!("access {n}: port, flags and size, access, RAX, RIP, length"),
-            (info.port_number, flags, header.intercept_access_type, info.rax, header.rip, header.instruction_length()),
+            (
+                info.port_number,
+                flags,
+                header.intercept_access_type,
+                info.rax,
+                header.rip,
+                header.instruction_length(),
+            ),
             (*port, *size, *access, *rax, ENTRY + offset, *length),
         )?;
         equal("VP", header.vp_index, 0)?;
@@ -61,14 +68,20 @@ fn ports() -> Outcome {
             // What the device answers; the VMM merges it into RAX.
             let mask = u64::MAX >> (64 - 8 * u32::from(*size));
             let answer = 0x0101_0101 * (0xa0 + n as u64 - 5);
-            rax = if *size == 4 { answer & mask } else { rax & !mask | answer & mask };
+            rax = if *size == 4 {
+                answer & mask
+            } else {
+                rax & !mask | answer & mask
+            };
         }
         vp.set_register(HV_X64_REGISTER_RAX, rax)?;
         good("skip", skip(vp, &message))?;
     }
     // HLT ends it: the guest has stored what it read.
     let halted = crate::threads::run_once(vp);
-    crate::run::eventually("the guest stores EAX", 5, || guest.memory.word(0x2000) == 0xa2a2_a2a3)?;
+    crate::run::eventually("the guest stores EAX", 5, || {
+        guest.memory.word(0x2000) == 0xa2a2_a2a3
+    })?;
     crate::threads::interrupted(halted.interrupt()?)
 }
 
@@ -81,17 +94,34 @@ fn strings() -> Outcome {
     let flags = unsafe { info.access_info.as_uint8 };
     equal(
         "REP OUTSB: port, flags and size, access, RCX, RSI, RIP",
-        (info.port_number, flags, info.header.intercept_access_type, info.rcx, info.rsi, info.header.rip),
+        (
+            info.port_number,
+            flags,
+            info.header.intercept_access_type,
+            info.rcx,
+            info.rsi,
+            info.header.rip,
+        ),
         (0x3f8, 1 | 8 | 16, WRITE, 5, 0x3000, ENTRY + 9),
     )?;
-    equal("bytes", info.instruction_bytes[..2].to_vec(), vec![0xf3, 0x6e])?;
+    equal(
+        "bytes",
+        info.instruction_bytes[..2].to_vec(),
+        vec![0xf3, 0x6e],
+    )?;
     good("skip", skip(vp, &message))?;
     let info = io(&vp.message()?)?;
     // SAFETY: A union of bits.
     let flags = unsafe { info.access_info.as_uint8 };
     equal(
         "INSW: port, flags and size, access, RDI, ES base",
-        (info.port_number, flags, info.header.intercept_access_type, info.rdi, info.es_segment.base),
+        (
+            info.port_number,
+            flags,
+            info.header.intercept_access_type,
+            info.rdi,
+            info.es_segment.base,
+        ),
         (0x3f8, 2 | 8, READ, 0x4000, 0x1_0000),
     )
 }
@@ -103,25 +133,44 @@ fn memory(message: &hv_message) -> Result<hv_x64_memory_intercept_message, Stop>
 }
 
 /// What a memory message is to say: type, access, GPA, and the instruction's bytes at this place in the code.
-fn memory_is(what: &str, message: &hv_message, wanted: (u32, u8, u64), code: &[u8]) -> Result<(), Stop> {
+fn memory_is(
+    what: &str,
+    message: &hv_message,
+    wanted: (u32, u8, u64),
+    code: &[u8],
+) -> Result<(), Stop> {
     let info = memory(message)?;
     let header = info.header;
     equal(
         &format!("{what}: type, access, GPA"),
-        (kind(message), header.intercept_access_type, info.guest_physical_address),
+        (
+            kind(message),
+            header.intercept_access_type,
+            info.guest_physical_address,
+        ),
         wanted,
     )?;
     equal("reserved, VP", (info.reserved1, header.vp_index), (0, 0))?;
     let count = usize::from(info.instruction_byte_count);
     ensure(count <= 16, || format!("{count} instruction bytes"))?;
     if !code.is_empty() {
-        ensure(count >= code.len().min(15), || format!("{what}: {count} instruction bytes"))?;
+        ensure(count >= code.len().min(15), || {
+            format!("{what}: {count} instruction bytes")
+        })?;
         let want = &code[..count.min(code.len())];
-        equal(&format!("{what}: instruction bytes"), &info.instruction_bytes[..want.len()], want)?;
+        equal(
+            &format!("{what}: instruction bytes"),
+            &info.instruction_bytes[..want.len()],
+            want,
+        )?;
     }
     // SAFETY: A union of bits. In real mode the linear address is the physical one.
     let valid = unsafe { info.memory_access_info.as_uint8 } & 1 != 0;
-    ensure(!valid || info.guest_virtual_address == wanted.2, || format!("{what}: linear address {:#x}", { info.guest_virtual_address }))
+    ensure(!valid || info.guest_virtual_address == wanted.2, || {
+        format!("{what}: linear address {:#x}", {
+            info.guest_virtual_address
+        })
+    })
 }
 
 fn jump(vp: &Vp, message: &hv_message, length: u64) -> Outcome {
@@ -139,7 +188,12 @@ fn beyond() -> Outcome {
     equal("RIP", memory(&message)?.header.rip, ENTRY + 5)?;
     // Without a change it comes again.
     let again = vp.message()?;
-    memory_is("load again", &again, (unmapped, READ, 0x2_0010), &bytes[5..])?;
+    memory_is(
+        "load again",
+        &again,
+        (unmapped, READ, 0x2_0010),
+        &bytes[5..],
+    )?;
     jump(vp, &message, 4)?;
     let message = vp.message()?;
     memory_is("store", &message, (unmapped, WRITE, 0x2_0020), &bytes[9..])?;
@@ -156,7 +210,12 @@ fn read_only() -> Outcome {
     guest.partition.map(0x1_0000, &rom, EXECUTABLE);
     let vp = guest.vp();
     let message = vp.message()?;
-    memory_is("store", &message, (hv_message_type_HVMSG_GPA_INTERCEPT, WRITE, 0x1_0044), &code.bytes()[14..])?;
+    memory_is(
+        "store",
+        &message,
+        (hv_message_type_HVMSG_GPA_INTERCEPT, WRITE, 0x1_0044),
+        &code.bytes()[14..],
+    )?;
     equal("loaded before", guest.memory.word(0x2000), 0xcafe)?;
     jump(vp, &message, 9)?;
     let info = io(&vp.message()?)?;
@@ -169,7 +228,12 @@ fn no_execute() -> Outcome {
     let data = Memory::new(PAGE);
     guest.partition.map(0x1_0000, &data, WRITABLE);
     let message = guest.vp().message()?;
-    memory_is("jump", &message, (hv_message_type_HVMSG_GPA_INTERCEPT, EXECUTE, 0x1_0000), &[])
+    memory_is(
+        "jump",
+        &message,
+        (hv_message_type_HVMSG_GPA_INTERCEPT, EXECUTE, 0x1_0000),
+        &[],
+    )
 }
 
 /// Page tables of 2 MiB pages at 0x10000: linear = physical below 2 MiB, and 1 GiB above that is physical 16 MiB.
@@ -209,8 +273,18 @@ fn linear_address() -> Outcome {
     let valid = unsafe { info.memory_access_info.as_uint8 } & 3;
     equal(
         "type, flags, linear and physical address",
-        (kind(&message), valid, info.guest_virtual_address, info.guest_physical_address),
-        (hv_message_type_HVMSG_UNMAPPED_GPA, 3, 0x4000_1234, 0x100_1234),
+        (
+            kind(&message),
+            valid,
+            info.guest_virtual_address,
+            info.guest_physical_address,
+        ),
+        (
+            hv_message_type_HVMSG_UNMAPPED_GPA,
+            3,
+            0x4000_1234,
+            0x100_1234,
+        ),
     )?;
     let bytes = &code.bytes()[..8];
     equal("instruction bytes", &info.instruction_bytes[..8], bytes)
@@ -220,7 +294,11 @@ fn triple_fault() -> Outcome {
     let guest = Guest::new(guests::triple_fault())?;
     for _ in 0..3 {
         let message = guest.vp().message()?;
-        equal("message", kind(&message), hv_message_type_HVMSG_UNRECOVERABLE_EXCEPTION)?;
+        equal(
+            "message",
+            kind(&message),
+            hv_message_type_HVMSG_UNRECOVERABLE_EXCEPTION,
+        )?;
     }
     Ok(())
 }
@@ -229,15 +307,48 @@ fn triple_fault() -> Outcome {
 const IMPOSSIBLE: &[(&str, &[(u32, Value)])] = &[
     ("CS with attributes 0", &[(HV_X64_REGISTER_CS, (0, 0))]),
     ("TR unusable", &[(HV_X64_REGISTER_TR, (0, 1 << 63))]),
-    ("RIP above 4 GiB outside long mode", &[(HV_X64_REGISTER_RIP, (1 << 40, 0))]),
-    ("EFER.LMA without paging", &[(HV_X64_REGISTER_EFER, (0x500, 0))]),
-    ("paging, CR3 beyond the physical width", &[(HV_X64_REGISTER_CR3, (1 << 60, 0)), (HV_X64_REGISTER_CR0, (0x8000_0011, 0))]),
-    ("GDTR's base not canonical", &[(HV_X64_REGISTER_GDTR, (0xffff << 48, 1 << 62))]),
-    ("IDTR's base not canonical", &[(HV_X64_REGISTER_IDTR, (0xffff << 48, 1 << 62))]),
-    ("FS's base not canonical", &[(0x6_0004, segment(0, 1 << 60, 0xffff, 0x93))]),
-    ("a segment of reserved type bits", &[(HV_X64_REGISTER_SS, segment(0, 0, u32::MAX, 0xffff))]),
-    ("virtual-8086 mode with real-mode segments", &[(HV_X64_REGISTER_RFLAGS, (0x2_0002, 0))]),
-    ("an interrupt to inject while interrupts are off", &[(HV_X64_REGISTER_RFLAGS, (2, 0)), (0x1_0002, (0x41 << 16 | 1, 0))]),
+    (
+        "RIP above 4 GiB outside long mode",
+        &[(HV_X64_REGISTER_RIP, (1 << 40, 0))],
+    ),
+    (
+        "EFER.LMA without paging",
+        &[(HV_X64_REGISTER_EFER, (0x500, 0))],
+    ),
+    (
+        "paging, CR3 beyond the physical width",
+        &[
+            (HV_X64_REGISTER_CR3, (1 << 60, 0)),
+            (HV_X64_REGISTER_CR0, (0x8000_0011, 0)),
+        ],
+    ),
+    (
+        "GDTR's base not canonical",
+        &[(HV_X64_REGISTER_GDTR, (0xffff << 48, 1 << 62))],
+    ),
+    (
+        "IDTR's base not canonical",
+        &[(HV_X64_REGISTER_IDTR, (0xffff << 48, 1 << 62))],
+    ),
+    (
+        "FS's base not canonical",
+        &[(0x6_0004, segment(0, 1 << 60, 0xffff, 0x93))],
+    ),
+    (
+        "a segment of reserved type bits",
+        &[(HV_X64_REGISTER_SS, segment(0, 0, u32::MAX, 0xffff))],
+    ),
+    (
+        "virtual-8086 mode with real-mode segments",
+        &[(HV_X64_REGISTER_RFLAGS, (0x2_0002, 0))],
+    ),
+    (
+        "an interrupt to inject while interrupts are off",
+        &[
+            (HV_X64_REGISTER_RFLAGS, (2, 0)),
+            (0x1_0002, ((0x41 << 16) | 1, 0)),
+        ],
+    ),
 ];
 
 fn impossible(registers: &[(u32, Value)]) -> Outcome {
@@ -245,10 +356,15 @@ fn impossible(registers: &[(u32, Value)]) -> Outcome {
     let before: Vec<u32> = registers.iter().map(|r| r.0).collect();
     let vp = guest.vp();
     let good_values = vp.get(&before).map_err(|e| Stop::Fail(format!("{e:?}")))?;
-    vp.set(registers).map_err(|e| Stop::Fail(format!("{e:?}")))?;
+    vp.set(registers)
+        .map_err(|e| Stop::Fail(format!("{e:?}")))?;
     for _ in 0..2 {
         let message = vp.message()?;
-        equal("message", kind(&message), hv_message_type_HVMSG_UNRECOVERABLE_EXCEPTION)?;
+        equal(
+            "message",
+            kind(&message),
+            hv_message_type_HVMSG_UNRECOVERABLE_EXCEPTION,
+        )?;
     }
     // Mended, it runs.
     let mended: Vec<(u32, Value)> = before.into_iter().zip(good_values).rev().collect();
@@ -276,7 +392,9 @@ impl Page {
                 0,
             )
         };
-        ensure(addr != libc::MAP_FAILED, || format!("mmap: {:?}", crate::sys::last()))?;
+        ensure(addr != libc::MAP_FAILED, || {
+            format!("mmap: {:?}", crate::sys::last())
+        })?;
         Ok(Self(addr.cast()))
     }
 
@@ -298,9 +416,17 @@ fn page_dirty() -> Outcome {
     vp.set_register(HV_X64_REGISTER_CR4, 0x200)?;
     let page = Page::map(vp)?;
     let p = page.read();
-    equal("version, valid, dirty before the first run", (p.version, p.isvalid, p.dirty), (1, 1, 0))?;
+    equal(
+        "version, valid, dirty before the first run",
+        (p.version, p.isvalid, p.dirty),
+        (1, 1, 0),
+    )?;
     // SAFETY: Plain registers.
-    equal("RIP before the first run", unsafe { p.__bindgen_anon_1.__bindgen_anon_1.rip }, ENTRY)?;
+    equal(
+        "RIP before the first run",
+        unsafe { p.__bindgen_anon_1.__bindgen_anon_1.rip },
+        ENTRY,
+    )?;
     let message = vp.message()?;
     let info = io(&message)?;
     let mut p = page.read();
@@ -313,8 +439,16 @@ fn page_dirty() -> Outcome {
         let gprs = r.__bindgen_anon_1.__bindgen_anon_1;
         equal("RAX, RBX", (gprs.rax, gprs.rbx), (0x1111_1111, 0x2222_2222))?;
         equal("CR0, EFER", (p.cr0, p.efer), (0x6000_0010, 0))?;
-        equal("XMM0", p.__bindgen_anon_2.xmm_registers[0].as_u128(), 0x2222_2222)?;
-        equal("XMM3", p.__bindgen_anon_2.xmm_registers[3].as_u128(), 0x1111_1111)?;
+        equal(
+            "XMM0",
+            p.__bindgen_anon_2.xmm_registers[0].as_u128(),
+            0x2222_2222,
+        )?;
+        equal(
+            "XMM3",
+            p.__bindgen_anon_2.xmm_registers[3].as_u128(),
+            0x1111_1111,
+        )?;
         equal("CS base", p.__bindgen_anon_3.segment_registers[1].base, 0)?;
         // Changed, but for the instruction pointer not marked: only RIP is taken.
         let r = &mut p.__bindgen_anon_1.__bindgen_anon_1;
@@ -328,8 +462,16 @@ fn page_dirty() -> Outcome {
     let second = io(&vp.message()?)?;
     equal("second port", second.port_number, 0x81)?;
     let stored = |at| guest.memory.word(at);
-    equal("EAX, EBX of the guest", (stored(0x2000), stored(0x2004)), (0x1111_1111, 0x2222_2222))?;
-    equal("XMM0, XMM3 of the guest", (stored(0x2008), stored(0x200c)), (0x2222_2222, 0x1111_1111))?;
+    equal(
+        "EAX, EBX of the guest",
+        (stored(0x2000), stored(0x2004)),
+        (0x1111_1111, 0x2222_2222),
+    )?;
+    equal(
+        "XMM0, XMM3 of the guest",
+        (stored(0x2008), stored(0x200c)),
+        (0x2222_2222, 0x1111_1111),
+    )?;
     equal("carry", stored(0x2010) & 1, 0)?;
     equal("dirty, consumed", page.read().dirty, 0)
 }
@@ -358,8 +500,16 @@ fn page_all() -> Outcome {
     let info = io(&vp.message()?)?;
     equal("port", info.port_number, 0x81)?;
     let stored = |at: usize| guest.memory.word(0x1_0000 + at);
-    equal("EAX, EBX", (stored(0x2000), stored(0x2004)), (0xaaaa, 0xbbbb))?;
-    equal("XMM0, XMM3", (stored(0x2008), stored(0x200c)), (0x1234_5678, 0x1111_1111))?;
+    equal(
+        "EAX, EBX",
+        (stored(0x2000), stored(0x2004)),
+        (0xaaaa, 0xbbbb),
+    )?;
+    equal(
+        "XMM0, XMM3",
+        (stored(0x2008), stored(0x200c)),
+        (0x1234_5678, 0x1111_1111),
+    )?;
     equal("carry", stored(0x2010) & 1, 1)?;
     equal("RSP", vp.register(HV_X64_REGISTER_RSP)?, 0x7000)
 }
@@ -377,45 +527,79 @@ trait AsU128 {
 
 impl AsU128 for hv_u128 {
     fn as_u128(&self) -> u128 {
-        u128::from(self.high_part) << 64 | u128::from(self.low_part)
+        (u128::from(self.high_part) << 64) | u128::from(self.low_part)
     }
 }
 
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
-        case("message: OUT and IN by DX and immediate, 1, 2 and 4 bytes", ports),
+        case(
+            "message: OUT and IN by DX and immediate, 1, 2 and 4 bytes",
+            ports,
+        ),
         case("message: REP OUTSB, INSW", strings),
-        case("message: loads, stores and jumps where no memory is", beyond),
+        case(
+            "message: loads, stores and jumps where no memory is",
+            beyond,
+        ),
         case("message: a store to read-only memory", read_only),
-        case("message: a jump to memory that is not executable", no_execute),
-        case("message: linear and physical address under paging", linear_address),
+        case(
+            "message: a jump to memory that is not executable",
+            no_execute,
+        ),
+        case(
+            "message: linear and physical address under paging",
+            linear_address,
+        ),
         case("message: IN and OUT in long mode", || {
             let guest = long_mode(guests::out_64())?;
             let info = io(&guest.vp().message()?)?;
-            equal("port, RIP", (info.port_number, info.header.rip), (0x80, ENTRY))?;
+            equal(
+                "port, RIP",
+                (info.port_number, info.header.rip),
+                (0x80, ENTRY),
+            )?;
             // SAFETY: A union of bits.
             let state = unsafe { info.header.execution_state.as_uint16 };
             // PE, LMA; CPL 0.
             equal("execution state", state & 0x17, 0x14)
         }),
         case("message: triple fault, as often as it is run", triple_fault),
-        case("RUN_VP: without memory gives UNMAPPED_GPA at the reset vector", || {
-            let message = Partition::ready().vp(0).message()?;
-            memory_is("fetch", &message, (hv_message_type_HVMSG_UNMAPPED_GPA, EXECUTE, 0xffff_fff0), &[])
-        }),
+        case(
+            "RUN_VP: without memory gives UNMAPPED_GPA at the reset vector",
+            || {
+                let message = Partition::ready().vp(0).message()?;
+                memory_is(
+                    "fetch",
+                    &message,
+                    (hv_message_type_HVMSG_UNMAPPED_GPA, EXECUTE, 0xffff_fff0),
+                    &[],
+                )
+            },
+        ),
         case("RUN_VP: a bad address gives EFAULT", || {
             let guest = Guest::new(guests::out_loop())?;
             for addr in [0, NOWHERE, KERNEL, crate::sys::edge(255).1] {
-                errno(&format!("{addr:#x}"), crate::sys::ioctl(guest.vp(), RUN_VP, addr), libc::EFAULT)?;
+                errno(
+                    &format!("{addr:#x}"),
+                    crate::sys::ioctl(guest.vp(), RUN_VP, addr),
+                    libc::EFAULT,
+                )?;
             }
             // It is still at the same instruction.
             equal("port", io(&guest.vp().message()?)?.port_number, 0x80)
         }),
-        case("register page: contents; only what is marked dirty is taken", page_dirty),
+        case(
+            "register page: contents; only what is marked dirty is taken",
+            page_dirty,
+        ),
         case("register page: all groups dirty", page_all),
     ];
     for &(name, registers) in IMPOSSIBLE {
-        cases.push(case(format!("RUN_VP, state that cannot be entered: {name}"), move || impossible(registers)));
+        cases.push(case(
+            format!("RUN_VP, state that cannot be entered: {name}"),
+            move || impossible(registers),
+        ));
     }
     cases.extend(mmap());
     cases
@@ -428,7 +612,11 @@ fn mmap() -> Vec<Case> {
             good("page 0", map(&vp, 0, PAGE))?;
             good("page 0 again", map(&vp, 0, PAGE))?;
             for page in [1, 2, 3, 0xffff, 1 << 32, 1 << 40] {
-                errno(&format!("page {page:#x}"), map(&vp, page * PAGE, PAGE), libc::ENODEV)?;
+                errno(
+                    &format!("page {page:#x}"),
+                    map(&vp, page * PAGE, PAGE),
+                    libc::ENODEV,
+                )?;
             }
             Ok(())
         }),

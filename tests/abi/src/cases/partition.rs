@@ -13,24 +13,38 @@ pub fn cases() -> Vec<Case> {
             equal("first", good("first", partition.initialize())?, 0)?;
             equal("second", good("second", partition.initialize())?, 0)
         }),
-        case("CREATE_VP: before INITIALIZE_PARTITION gives EINVAL", || {
-            let partition = good("create", Partition::create(FLAGS))?;
-            errno("create_vp", partition.create_vp(0).map(|_| ()), libc::EINVAL)
-        }),
+        case(
+            "CREATE_VP: before INITIALIZE_PARTITION gives EINVAL",
+            || {
+                let partition = good("create", Partition::create(FLAGS))?;
+                errno(
+                    "create_vp",
+                    partition.create_vp(0).map(|_| ()),
+                    libc::EINVAL,
+                )
+            },
+        ),
         case("CREATE_VP: an index out of range gives EINVAL", || {
             let partition = Partition::ready();
             for index in [256, 257, 1 << 16, 1 << 31, u32::MAX - 1, u32::MAX] {
-                errno(&format!("{index}"), partition.create_vp(index).map(|_| ()), libc::EINVAL)?;
+                errno(
+                    &format!("{index}"),
+                    partition.create_vp(index).map(|_| ()),
+                    libc::EINVAL,
+                )?;
             }
             equal("VPs", hvrs::mine()[0].nr_vps, 0)
         }),
-        case("CREATE_VP: twice gives EEXIST, also after its file was closed", || {
-            let partition = Partition::ready();
-            let vp = partition.vp(0);
-            errno("second", partition.create_vp(0).map(|_| ()), libc::EEXIST)?;
-            drop(vp);
-            errno("third", partition.create_vp(0).map(|_| ()), libc::EEXIST)
-        }),
+        case(
+            "CREATE_VP: twice gives EEXIST, also after its file was closed",
+            || {
+                let partition = Partition::ready();
+                let vp = partition.vp(0);
+                errno("second", partition.create_vp(0).map(|_| ()), libc::EEXIST)?;
+                drop(vp);
+                errno("third", partition.create_vp(0).map(|_| ()), libc::EEXIST)
+            },
+        ),
         case("CREATE_VP: any order; the file closes on exec", || {
             let partition = Partition::ready();
             for index in [3, 0, 7, 1] {
@@ -42,20 +56,31 @@ pub fn cases() -> Vec<Case> {
         case("CREATE_VP: bad addresses give EFAULT", || {
             let partition = Partition::ready();
             for addr in [0, NOWHERE, KERNEL, edge(3).1] {
-                errno(&format!("{addr:#x}"), sys::ioctl(&partition, CREATE_VP, addr), libc::EFAULT)?;
+                errno(
+                    &format!("{addr:#x}"),
+                    sys::ioctl(&partition, CREATE_VP, addr),
+                    libc::EFAULT,
+                )?;
             }
             Ok(())
         }),
-        case("CREATE_VP: with a full descriptor table gives EMFILE, and leaks nothing", || {
-            let partition = Partition::ready();
-            let limit = libc::rlimit {
-                rlim_cur: 0,
-                rlim_max: 0,
-            };
-            // SAFETY: A structure that lives during the call.
-            unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
-            errno("create_vp", partition.create_vp(0).map(|_| ()), libc::EMFILE)
-        }),
+        case(
+            "CREATE_VP: with a full descriptor table gives EMFILE, and leaks nothing",
+            || {
+                let partition = Partition::ready();
+                let limit = libc::rlimit {
+                    rlim_cur: 0,
+                    rlim_max: 0,
+                };
+                // SAFETY: A structure that lives during the call.
+                unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &limit) };
+                errno(
+                    "create_vp",
+                    partition.create_vp(0).map(|_| ()),
+                    libc::EMFILE,
+                )
+            },
+        ),
         case("partition: lives as long as a VP's file", || {
             let partition = Partition::ready();
             let vp = partition.vp(0);

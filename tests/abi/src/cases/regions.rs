@@ -34,14 +34,48 @@ const ROWS: &[Row] = &[
     row("size 0", |r, _| r.size = 0, libc::EINVAL),
     row("size not of pages", |r, _| r.size = P + 1, libc::EINVAL),
     row("size of half a page", |r, _| r.size = P / 2, libc::EINVAL),
-    row("address not of pages", |r, _| r.userspace_addr += 8, libc::EINVAL),
-    row("size and address off by as much", |r, _| { r.size += 16; r.userspace_addr += 16 }, libc::EINVAL),
-    row("user range wraps", |r, _| r.size = 0u64.wrapping_sub(P), libc::EINVAL),
-    row("user range ends at 2^64", |r, _| { r.userspace_addr = 0u64.wrapping_sub(P); r.size = P }, libc::EINVAL),
-    row("guest page number wraps", |r, _| r.guest_pfn = 1 << 52, libc::EINVAL),
-    row("guest page number of all ones", |r, _| r.guest_pfn = u64::MAX, libc::EINVAL),
+    row(
+        "address not of pages",
+        |r, _| r.userspace_addr += 8,
+        libc::EINVAL,
+    ),
+    row(
+        "size and address off by as much",
+        |r, _| {
+            r.size += 16;
+            r.userspace_addr += 16
+        },
+        libc::EINVAL,
+    ),
+    row(
+        "user range wraps",
+        |r, _| r.size = 0u64.wrapping_sub(P),
+        libc::EINVAL,
+    ),
+    row(
+        "user range ends at 2^64",
+        |r, _| {
+            r.userspace_addr = 0u64.wrapping_sub(P);
+            r.size = P
+        },
+        libc::EINVAL,
+    ),
+    row(
+        "guest page number wraps",
+        |r, _| r.guest_pfn = 1 << 52,
+        libc::EINVAL,
+    ),
+    row(
+        "guest page number of all ones",
+        |r, _| r.guest_pfn = u64::MAX,
+        libc::EINVAL,
+    ),
     row("begins at 2^48", |r, _| r.guest_pfn = 1 << 36, libc::EINVAL),
-    row("ends beyond 2^48", |r, _| r.guest_pfn = (1 << 36) - 1, libc::EINVAL),
+    row(
+        "ends beyond 2^48",
+        |r, _| r.guest_pfn = (1 << 36) - 1,
+        libc::EINVAL,
+    ),
     row("ends at 2^48", |r, _| r.guest_pfn = (1 << 36) - 4, 0),
     row("size 2^63", |r, _| r.size = 1 << 63, libc::EINVAL),
     row("unknown flag 3", |r, _| r.flags |= 8, libc::EINVAL),
@@ -50,23 +84,111 @@ const ROWS: &[Row] = &[
     row("reserved byte 6", |r, _| r.rsvd[6] = 1, libc::EINVAL),
     row("no rights but reading", |r, _| r.flags = 0, 0),
     row("only execution", |r, _| r.flags = EXECUTABLE, 0),
-    row("on top of another", |r, _| { r.guest_pfn = TAKEN; r.size = 16 * P }, libc::EEXIST),
+    row(
+        "on top of another",
+        |r, _| {
+            r.guest_pfn = TAKEN;
+            r.size = 16 * P
+        },
+        libc::EEXIST,
+    ),
     row("in another", |r, _| r.guest_pfn = TAKEN + 4, libc::EEXIST),
-    row("around another", |r, _| { r.guest_pfn = TAKEN - 1; r.size = 18 * P }, libc::EEXIST),
-    row("over another's first page", |r, _| r.guest_pfn = TAKEN - 3, libc::EEXIST),
-    row("over another's last page", |r, _| r.guest_pfn = TAKEN + 15, libc::EEXIST),
+    row(
+        "around another",
+        |r, _| {
+            r.guest_pfn = TAKEN - 1;
+            r.size = 18 * P
+        },
+        libc::EEXIST,
+    ),
+    row(
+        "over another's first page",
+        |r, _| r.guest_pfn = TAKEN - 3,
+        libc::EEXIST,
+    ),
+    row(
+        "over another's last page",
+        |r, _| r.guest_pfn = TAKEN + 15,
+        libc::EEXIST,
+    ),
     row("just below another", |r, _| r.guest_pfn = TAKEN - 4, 0),
     row("just above another", |r, _| r.guest_pfn = TAKEN + 16, 0),
-    row("another's memory at a second place", |r, u| r.userspace_addr = u, 0),
-    row("unmap", |r, u| { *r = taken(u); r.flags = UNMAP }, 0),
-    row("unmap with the rights named", |r, u| { *r = taken(u); r.flags = UNMAP | RWX }, 0),
+    row(
+        "another's memory at a second place",
+        |r, u| r.userspace_addr = u,
+        0,
+    ),
+    row(
+        "unmap",
+        |r, u| {
+            *r = taken(u);
+            r.flags = UNMAP
+        },
+        0,
+    ),
+    row(
+        "unmap with the rights named",
+        |r, u| {
+            *r = taken(u);
+            r.flags = UNMAP | RWX
+        },
+        0,
+    ),
     row("unmap of nothing", |r, _| r.flags = UNMAP, libc::ENOENT),
-    row("unmap of less", |r, u| { *r = taken(u); r.size -= P; r.flags = UNMAP }, libc::ENOENT),
-    row("unmap of more", |r, u| { *r = taken(u); r.size += P; r.flags = UNMAP }, libc::ENOENT),
-    row("unmap from another page", |r, u| { *r = taken(u); r.guest_pfn += 1; r.flags = UNMAP }, libc::ENOENT),
-    row("unmap of other memory", |r, u| { *r = taken(u); r.userspace_addr += P; r.flags = UNMAP }, libc::ENOENT),
-    row("unmap of size 0", |r, u| { *r = taken(u); r.size = 0; r.flags = UNMAP }, libc::EINVAL),
-    row("unmap with a reserved byte", |r, u| { *r = taken(u); r.rsvd[3] = 1; r.flags = UNMAP }, libc::EINVAL),
+    row(
+        "unmap of less",
+        |r, u| {
+            *r = taken(u);
+            r.size -= P;
+            r.flags = UNMAP
+        },
+        libc::ENOENT,
+    ),
+    row(
+        "unmap of more",
+        |r, u| {
+            *r = taken(u);
+            r.size += P;
+            r.flags = UNMAP
+        },
+        libc::ENOENT,
+    ),
+    row(
+        "unmap from another page",
+        |r, u| {
+            *r = taken(u);
+            r.guest_pfn += 1;
+            r.flags = UNMAP
+        },
+        libc::ENOENT,
+    ),
+    row(
+        "unmap of other memory",
+        |r, u| {
+            *r = taken(u);
+            r.userspace_addr += P;
+            r.flags = UNMAP
+        },
+        libc::ENOENT,
+    ),
+    row(
+        "unmap of size 0",
+        |r, u| {
+            *r = taken(u);
+            r.size = 0;
+            r.flags = UNMAP
+        },
+        libc::EINVAL,
+    ),
+    row(
+        "unmap with a reserved byte",
+        |r, u| {
+            *r = taken(u);
+            r.rsvd[3] = 1;
+            r.flags = UNMAP
+        },
+        libc::EINVAL,
+    ),
 ];
 
 fn taken(addr: u64) -> mshv_user_mem_region {
@@ -83,7 +205,10 @@ fn try_row(row: &Row) -> Outcome {
     let partition = Partition::ready();
     let (u, other) = (Memory::new(16 * PAGE), Memory::new(16 * PAGE));
     let mut first = taken(u.addr() as u64);
-    good("first region", sys::ioctl_on(&partition, SET_GUEST_MEMORY, &mut first))?;
+    good(
+        "first region",
+        sys::ioctl_on(&partition, SET_GUEST_MEMORY, &mut first),
+    )?;
     let mut region = mshv_user_mem_region {
         size: 4 * P,
         guest_pfn: 0x1000,
@@ -99,7 +224,11 @@ fn try_row(row: &Row) -> Outcome {
         return equal("bytes afterwards", bytes, 16 * P);
     }
     good("SET_GUEST_MEMORY", result)?;
-    let wanted = if region.flags & UNMAP != 0 { 0 } else { 16 * P + region.size };
+    let wanted = if region.flags & UNMAP != 0 {
+        0
+    } else {
+        16 * P + region.size
+    };
     equal("bytes afterwards", bytes, wanted)
 }
 
@@ -112,7 +241,11 @@ pub fn cases() -> Vec<Case> {
         case("SET_GUEST_MEMORY: bad addresses give EFAULT", || {
             let partition = Partition::ready();
             for addr in [0, NOWHERE, KERNEL, edge(31).1] {
-                errno(&format!("{addr:#x}"), sys::ioctl(&partition, SET_GUEST_MEMORY, addr), libc::EFAULT)?;
+                errno(
+                    &format!("{addr:#x}"),
+                    sys::ioctl(&partition, SET_GUEST_MEMORY, addr),
+                    libc::EFAULT,
+                )?;
             }
             Ok(())
         }),
@@ -121,16 +254,23 @@ pub fn cases() -> Vec<Case> {
             partition.map(0, &Memory::new(PAGE), RWX);
             Ok(())
         }),
-        case("SET_GUEST_MEMORY: unmap, twice: the second gives ENOENT; then map again", || {
-            let partition = Partition::ready();
-            let memory = Memory::new(PAGE);
-            for _ in 0..3 {
-                partition.map(0, &memory, RWX);
-                good("unmap", partition.set_memory(0, memory.addr(), PAGE, UNMAP))?;
-                errno("again", partition.set_memory(0, memory.addr(), PAGE, UNMAP), libc::ENOENT)?;
-            }
-            Ok(())
-        }),
+        case(
+            "SET_GUEST_MEMORY: unmap, twice: the second gives ENOENT; then map again",
+            || {
+                let partition = Partition::ready();
+                let memory = Memory::new(PAGE);
+                for _ in 0..3 {
+                    partition.map(0, &memory, RWX);
+                    good("unmap", partition.set_memory(0, memory.addr(), PAGE, UNMAP))?;
+                    errno(
+                        "again",
+                        partition.set_memory(0, memory.addr(), PAGE, UNMAP),
+                        libc::ENOENT,
+                    )?;
+                }
+                Ok(())
+            },
+        ),
         case("SET_GUEST_MEMORY: one user range at ten places", || {
             let partition = Partition::ready();
             let memory = Memory::new(4 * PAGE);
@@ -145,41 +285,59 @@ pub fn cases() -> Vec<Case> {
             for n in 0..2000 {
                 let gpa = (n % 7) * P;
                 partition.map(gpa, &memory, RWX);
-                good("unmap", partition.set_memory(gpa, memory.addr(), memory.len(), UNMAP))?;
+                good(
+                    "unmap",
+                    partition.set_memory(gpa, memory.addr(), memory.len(), UNMAP),
+                )?;
             }
             equal("bytes", hvrs::mine()[0].memory_bytes, 0)
         }),
-        case("SET_GUEST_MEMORY: too many regions give an error, none is lost", || {
-            let partition = Partition::ready();
-            let memory = Memory::new(PAGE);
-            let mut mapped = 0;
-            let refused = loop {
-                match partition.set_memory(mapped * P, memory.addr(), PAGE, RWX) {
-                    Ok(_) => mapped += 1,
-                    Err(e) => break e,
+        case(
+            "SET_GUEST_MEMORY: too many regions give an error, none is lost",
+            || {
+                let partition = Partition::ready();
+                let memory = Memory::new(PAGE);
+                let mut mapped = 0;
+                let refused = loop {
+                    match partition.set_memory(mapped * P, memory.addr(), PAGE, RWX) {
+                        Ok(_) => mapped += 1,
+                        Err(e) => break e,
+                    }
+                    ensure(mapped < 100_000, || "no end of regions".into())?;
+                };
+                ensure(mapped >= 32, || format!("only {mapped} regions"))?;
+                equal("errno", refused.0, libc::ENOSPC)?;
+                for n in 0..mapped {
+                    good(
+                        "unmap",
+                        partition.set_memory(n * P, memory.addr(), PAGE, UNMAP),
+                    )?;
                 }
-                ensure(mapped < 100_000, || "no end of regions".into())?;
-            };
-            ensure(mapped >= 32, || format!("only {mapped} regions"))?;
-            equal("errno", refused.0, libc::ENOSPC)?;
-            for n in 0..mapped {
-                good("unmap", partition.set_memory(n * P, memory.addr(), PAGE, UNMAP))?;
-            }
-            equal("bytes", hvrs::mine()[0].memory_bytes, 0)
-        }),
-        case("SET_GUEST_MEMORY: 8 GiB that are never touched cost nothing", || {
-            let before = crate::cases::meminfo("MemAvailable")?;
-            let partition = Partition::ready();
-            let memory = Memory::new(8 << 30);
-            partition.map(4 << 30, &memory, RWX);
-            let after = crate::cases::meminfo("MemAvailable")?;
-            ensure(before < after + 4096, || format!("{before} KiB available, then {after}"))
-        }),
+                equal("bytes", hvrs::mine()[0].memory_bytes, 0)
+            },
+        ),
+        case(
+            "SET_GUEST_MEMORY: 8 GiB that are never touched cost nothing",
+            || {
+                let before = crate::cases::meminfo("MemAvailable")?;
+                let partition = Partition::ready();
+                let memory = Memory::new(8 << 30);
+                partition.map(4 << 30, &memory, RWX);
+                let after = crate::cases::meminfo("MemAvailable")?;
+                ensure(before < after + 4096, || {
+                    format!("{before} KiB available, then {after}")
+                })
+            },
+        ),
         case("SET_GUEST_MEMORY: from another process gives EIO", || {
             let partition = Partition::ready();
             let memory = Memory::new(PAGE);
             crate::cases::in_child(move || {
-                errno("map", partition.set_memory(0, memory.addr(), PAGE, RWX), libc::EIO)
+                errno(
+                    "map",
+                    partition.set_memory(0, memory.addr(), PAGE, RWX),
+                    libc::EIO,
+                )
             })
         }),
     ]);

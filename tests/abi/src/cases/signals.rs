@@ -8,7 +8,7 @@ use crate::threads::{interrupted, moves, run_on, run_once, started};
 use crate::vm::*;
 
 /// Guests that a signal must get out of, all counting.
-const GUESTS: &[(&str, fn() -> Code)] = &[
+const GUESTS: &[guests::Named] = &[
     ("a guest that counts", guests::count),
     ("a guest that spins", guests::spin),
     ("a halted guest", guests::halt),
@@ -28,7 +28,9 @@ fn one_signal(code: Code) -> Outcome {
     interrupted(running.wait(5)?)?;
     // And it goes on where it was.
     let before = guest.vp().register(names::HV_X64_REGISTER_RIP)?;
-    ensure(before >= ENTRY && before < ENTRY + 0x100, || format!("RIP {before:#x}"))?;
+    ensure((ENTRY..ENTRY + 0x100).contains(&before), || {
+        format!("RIP {before:#x}")
+    })?;
     let running = run_once(guest.vp());
     sleep_ms(5);
     interrupted(running.interrupt()?)
@@ -70,7 +72,8 @@ fn registers_meanwhile() -> Outcome {
     let running = run_once(guest.vp());
     started(&guest.memory)?;
     let vp = guest.vp().clone();
-    let asking = crate::threads::Running::start(move |_| vp.register(names::HV_X64_REGISTER_RIP).is_ok());
+    let asking =
+        crate::threads::Running::start(move |_| vp.register(names::HV_X64_REGISTER_RIP).is_ok());
     sleep_ms(50);
     // It may wait for the VP, but no longer than until that leaves.
     let ended = running.interrupt();
@@ -92,53 +95,78 @@ fn many_vps(code: Code) -> Outcome {
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = GUESTS
         .iter()
-        .map(|&(name, code)| case(format!("RUN_VP: a signal gives EINTR: {name}"), move || one_signal(code())))
+        .map(|&(name, code)| {
+            case(format!("RUN_VP: a signal gives EINTR: {name}"), move || {
+                one_signal(code())
+            })
+        })
         .collect();
     for &(name, code) in GUESTS {
-        cases.push(case(format!("RUN_VP: 4 VPs, signals: {name}"), move || many_vps(code())));
+        cases.push(case(format!("RUN_VP: 4 VPs, signals: {name}"), move || {
+            many_vps(code())
+        }));
     }
     cases.extend([
-        case("RUN_VP: a signal that is pending gives EINTR at once", || {
-            let guest = Guest::new(guests::spin())?;
-            let vp = guest.vp().clone();
-            let running = crate::threads::Running::start(move |_| {
-                // SAFETY: Signal sets are plain data; ppoll is not used: the mask is swapped by the kernel below.
-                unsafe {
-                    let mut set: libc::sigset_t = std::mem::zeroed();
-                    libc::sigaddset(&mut set, libc::SIGUSR2);
-                    libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
-                    libc::raise(libc::SIGUSR2);
-                }
-                // Blocked: it does not interrupt; the spinning guest runs on.
-                vp.run()
-            });
-            started(&guest.memory)?;
-            sleep_ms(30);
-            ensure(!running.is_over(), || "a blocked signal ended RUN_VP".into())?;
-            interrupted(running.interrupt()?)
-        }),
+        case(
+            "RUN_VP: a signal that is pending gives EINTR at once",
+            || {
+                let guest = Guest::new(guests::spin())?;
+                let vp = guest.vp().clone();
+                let running = crate::threads::Running::start(move |_| {
+                    // SAFETY: Signal sets are plain data; ppoll is not used: the mask is swapped by the kernel below.
+                    unsafe {
+                        let mut set: libc::sigset_t = std::mem::zeroed();
+                        libc::sigaddset(&mut set, libc::SIGUSR2);
+                        libc::pthread_sigmask(libc::SIG_BLOCK, &set, std::ptr::null_mut());
+                        libc::raise(libc::SIGUSR2);
+                    }
+                    // Blocked: it does not interrupt; the spinning guest runs on.
+                    vp.run()
+                });
+                started(&guest.memory)?;
+                sleep_ms(30);
+                ensure(!running.is_over(), || {
+                    "a blocked signal ended RUN_VP".into()
+                })?;
+                interrupted(running.interrupt()?)
+            },
+        ),
         case("RUN_VP: 300 signals, the guest goes on", storm),
-        case("RUN_VP: of one VP on two threads: the second waits, and ends at a signal", two_threads),
-        case("registers: of a VP that runs on another thread", registers_meanwhile),
-        case("RUN_VP: a VP that waits for a start-up IPI ends at a signal", || {
-            let vp = Partition::ready().vp(1);
-            let running = run_once(&vp);
-            sleep_ms(30);
-            ensure(!running.is_over(), || "it does not wait".into())?;
-            interrupted(running.interrupt()?)
-        }),
-        case("RUN_VP: a halted VP wakes at an interrupt from the VMM", || {
-            let guest = Guest::new(guests::halt())?;
-            let running = run_once(guest.vp());
-            started(&guest.memory)?;
-            // HLT is left by an NMI; the vector in the table leads to the start.
-            guest.memory.write(8, &(ENTRY as u32).to_le_bytes());
-            let before = guest.memory.word(guests::COUNTER);
-            let nmi = Hvcall::new(0x94, &[0, 4, 0, 0], 0).make(&guest.partition);
-            ensure(nmi.is_ok(), || format!("{nmi:?}"))?;
-            eventually("the guest wakes", 5, || guest.memory.word(guests::COUNTER) > before)?;
-            interrupted(running.interrupt()?)
-        }),
+        case(
+            "RUN_VP: of one VP on two threads: the second waits, and ends at a signal",
+            two_threads,
+        ),
+        case(
+            "registers: of a VP that runs on another thread",
+            registers_meanwhile,
+        ),
+        case(
+            "RUN_VP: a VP that waits for a start-up IPI ends at a signal",
+            || {
+                let vp = Partition::ready().vp(1);
+                let running = run_once(&vp);
+                sleep_ms(30);
+                ensure(!running.is_over(), || "it does not wait".into())?;
+                interrupted(running.interrupt()?)
+            },
+        ),
+        case(
+            "RUN_VP: a halted VP wakes at an interrupt from the VMM",
+            || {
+                let guest = Guest::new(guests::halt())?;
+                let running = run_once(guest.vp());
+                started(&guest.memory)?;
+                // HLT is left by an NMI; the vector in the table leads to the start.
+                guest.memory.write(8, &(ENTRY as u32).to_le_bytes());
+                let before = guest.memory.word(guests::COUNTER);
+                let nmi = Hvcall::new(0x94, &[0, 4, 0, 0], 0).make(&guest.partition);
+                ensure(nmi.is_ok(), || format!("{nmi:?}"))?;
+                eventually("the guest wakes", 5, || {
+                    guest.memory.word(guests::COUNTER) > before
+                })?;
+                interrupted(running.interrupt()?)
+            },
+        ),
         case("RUN_VP: from another process gives EIO", || {
             let guest = Guest::new(guests::count())?;
             let vp = guest.vp().clone();
@@ -156,16 +184,28 @@ pub fn cases() -> Vec<Case> {
             }
             equal("VPs", guest.vps.len(), 3)
         }),
-        case("VP: its file works after the partition's was closed", || {
-            let guest = Guest::new(guests::count())?;
-            let Guest { partition, memory, vps } = guest;
-            drop(partition);
-            let running = run_once(&vps[0]);
-            started(&memory)?;
-            interrupted(running.interrupt()?)?;
-            good("register", vps[0].get(&[names::HV_X64_REGISTER_RIP]).map_err(|e| e.errno))?;
-            Ok(())
-        }),
+        case(
+            "VP: its file works after the partition's was closed",
+            || {
+                let guest = Guest::new(guests::count())?;
+                let Guest {
+                    partition,
+                    memory,
+                    vps,
+                } = guest;
+                drop(partition);
+                let running = run_once(&vps[0]);
+                started(&memory)?;
+                interrupted(running.interrupt()?)?;
+                good(
+                    "register",
+                    vps[0]
+                        .get(&[names::HV_X64_REGISTER_RIP])
+                        .map_err(|e| e.errno),
+                )?;
+                Ok(())
+            },
+        ),
     ]);
     cases
 }
