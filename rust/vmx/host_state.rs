@@ -16,7 +16,7 @@
 //! | SPEC_CTRL | nothing | swapped at each entry and exit if different, see [`SpecCtrl`] |
 //! | PERF_GLOBAL_CTRL | load from VMCS; 0 in the guest, so that the host's PEBS does not write there | written at opening |
 //! | DR7, DEBUGCTL | 0x400, 0 | written back |
-//! | DR0 to DR3, DR6 | nothing | swapped while the guest has breakpoints |
+//! | DR0 to DR3 | nothing | swapped while the guest has breakpoints |
 //! | XCR0, PKRU | nothing | swapped |
 //! | CR2 | nothing | the guest's loaded and saved; the host's is dead between faults |
 
@@ -99,9 +99,9 @@ pub(crate) struct GuestState {
     pub(crate) cr2: u64,
     /// DR0 to DR3.
     pub(crate) dr: [u64; 4],
-    /// DR6.
+    /// DR6. Only here: #DB exits before the CPU sets it, and MOV DR exits.
     pub(crate) dr6: u64,
-    /// DR0 to DR3 and DR6 are in the hardware registers while the guest runs.
+    /// DR0 to DR3 are in the hardware registers while the guest runs.
     pub(crate) dr_loaded: bool,
     /// XSAVE area, standard format.
     pub(crate) xsave: crate::sys::pages::Pages,
@@ -126,7 +126,6 @@ pub(crate) struct HostState {
     debugctl: u64,
     dr7: u64,
     dr: [u64; 4],
-    dr6: u64,
     dr_swapped: bool,
     xcr0: u64,
     pkru: Option<u32>,
@@ -196,7 +195,6 @@ impl HostState {
                 debugctl: insn::rdmsr(IA32_DEBUGCTL),
                 dr7: insn::read_dr7(),
                 dr: [0; 4],
-                dr6: 0,
                 dr_swapped: false,
                 xcr0: insn::xgetbv0(),
                 pkru: caps.pku.then(insn::rdpkru),
@@ -258,7 +256,7 @@ impl HostState {
         self.loaded.kernel_gs_base
     }
 
-    /// Puts the guest's DR0 to DR3 and DR6 into the registers: it has breakpoints enabled.
+    /// Puts the guest's DR0 to DR3 into the registers: it has breakpoints enabled.
     pub(crate) fn swap_in_debug_registers(&mut self, guest: &GuestState) {
         // SAFETY: The host's come back in `close`; DR7 enables none of them on the host's side.
         unsafe {
@@ -269,14 +267,12 @@ impl HostState {
                     insn::read_dr2(),
                     insn::read_dr3(),
                 ];
-                self.dr6 = insn::read_dr6();
                 self.dr_swapped = true;
             }
             insn::write_dr0(guest.dr[0]);
             insn::write_dr1(guest.dr[1]);
             insn::write_dr2(guest.dr[2]);
             insn::write_dr3(guest.dr[3]);
-            insn::write_dr6(guest.dr6);
         }
     }
 
@@ -292,9 +288,6 @@ impl HostState {
     pub(crate) fn close(mut self, caps: &Capabilities, guest: &mut GuestState) {
         guest.cr2 = insn::read_cr2();
         guest.msrs.kernel_gs_base = self.kernel_gs_base();
-        if self.dr_swapped {
-            guest.dr6 = insn::read_dr6();
-        }
         // SAFETY: The area is the guest's, of `caps.xsave_size`; XCR0 is the host's again so that
         // all components are saved.
         unsafe {
@@ -321,7 +314,6 @@ impl HostState {
                 insn::write_dr1(self.dr[1]);
                 insn::write_dr2(self.dr[2]);
                 insn::write_dr3(self.dr[3]);
-                insn::write_dr6(self.dr6);
             }
             if self.dr7 & cr::DR7_ENABLES != 0 {
                 insn::write_dr7(self.dr7);

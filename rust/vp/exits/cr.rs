@@ -70,7 +70,7 @@ pub(super) fn debug(r: &mut Running<'_>) -> bool {
     }
     if access.is_read() {
         let value = match register {
-            6 => current_dr6(r),
+            6 => r.core.guest.dr6,
             7 => dr7,
             n => r.core.guest.dr.get(n as usize).copied().unwrap_or(0),
         };
@@ -104,9 +104,4 @@ fn load_debug_registers(r: &mut Running<'_>) {
             host.swap_in_debug_registers(&r.core.guest);
         }
     }
-}
-
-/// DR6: in the hardware while the guest has breakpoints, though #DB exits before it is set.
-fn current_dr6(r: &Running<'_>) -> u64 {
-    r.core.guest.dr6
 }
