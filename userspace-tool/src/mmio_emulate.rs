@@ -53,7 +53,17 @@ pub enum EmulateError {
     /// The instruction is not among those carried out.
     #[error("the instruction `{0}` on device memory is not supported")]
     Unsupported(String),
-    /// The other operand's address is not mapped.
+    /// The other operand's address does not translate: the guest's page fault.
+    #[error("the linear address {address:#x} cannot be translated")]
+    PageFault {
+        /// The address.
+        address: u64,
+        /// It was to be written.
+        write: bool,
+        /// It is there, but not to be accessed so.
+        present: bool,
+    },
+    /// The other operand's address is not RAM.
     #[error("the linear address {0:#x} cannot be translated")]
     Unmapped(u64),
 }

@@ -93,6 +93,19 @@ pub fn bitness(header: &hv_x64_intercept_message_header) -> u32 {
     }
 }
 
+/// Privilege level of the guest's code.
+pub fn cpl(header: &hv_x64_intercept_message_header) -> u16 {
+    // SAFETY: the union's bit field and its integer are the same word; the level is in its lowest bits.
+    unsafe { header.execution_state.as_uint16 & 3 }
+}
+
+/// Whether a translation failed although the page is there.
+pub fn denied(result: hv_translate_gva_result) -> bool {
+    // SAFETY: as in `translated`.
+    let code = unsafe { result.as_uint64 } as u32;
+    code == hv_translate_gva_result_code_HV_TRANSLATE_GVA_PRIVILEGE_VIOLATION
+}
+
 /// Whether a translation succeeded.
 pub fn translated(result: hv_translate_gva_result) -> bool {
     // SAFETY: the union's bit field and its integer are the same word; the result code is its lower half.

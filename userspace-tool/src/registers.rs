@@ -168,6 +168,22 @@ pub fn segment_base(vp: &VcpuFd, name: hv_register_name) -> Result<u64> {
     Ok(unsafe { assocs[0].value.segment.base })
 }
 
+/// Makes the VP take a page fault at `address` before its next instruction.
+pub fn raise_page_fault(vp: &VcpuFd, address: u64, error_code: u32) -> Result<()> {
+    // HV_X64_PENDING_EXCEPTION_EVENT: pending, with error code, vector 14; the parameter is CR2.
+    let event = 1 | (1 << 8) | (14 << 16) | (u64::from(error_code) << 32);
+    vp.set_reg(&[hv_register_assoc {
+        name: hv_register_name_HV_REGISTER_PENDING_EVENT0,
+        value: hv_register_value {
+            reg128: hv_u128 {
+                low_part: event,
+                high_part: address,
+            },
+        },
+        ..Default::default()
+    }])
+}
+
 /// Access rights of a segment as in the VMCS: present, type, S and, where it applies, L, D/B and G.
 const CODE_64: u16 = 0xa09b;
 const CODE_32: u16 = 0xc09b;

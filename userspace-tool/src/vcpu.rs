@@ -116,7 +116,7 @@ impl Vp {
         let address_mask = string_address_mask(message);
         if !repeated || cpu.gpr[RCX] & address_mask != 0 {
             let (index, base) = if is_write(header) {
-                (RSI, { message.ds_segment.base })
+                (RSI, self.source_base(message))
             } else {
                 (RDI, { message.es_segment.base })
             };
@@ -124,22 +124,30 @@ impl Vp {
             let mut data = [0; 4];
             let data = &mut data[..usize::from(size.min(4))];
             if is_write(header) {
-                self.copy_linear(address, data, false)
-                    .map_err(|error| self.emulation_failed(header, &error))?;
+                if let Err(error) = self.copy_linear(address, data, false) {
+                    return self.page_fault(header, &error);
+                }
                 let mut value = [0; 4];
                 value[..data.len()].copy_from_slice(data);
                 self.machine
                     .bus
                     .port_out(message.port_number, size, u32::from_le_bytes(value));
             } else {
+                // A fault comes before the port is read.
+                for byte in [address, address.wrapping_add(u64::from(size) - 1)] {
+                    if let Err(error) = self.translate(byte, true) {
+                        return self.page_fault(header, &error);
+                    }
+                }
                 let value = self
                     .machine
                     .bus
                     .port_in(message.port_number, size)
                     .to_le_bytes();
                 data.copy_from_slice(&value[..data.len()]);
-                self.copy_linear(address, data, true)
-                    .map_err(|error| self.emulation_failed(header, &error))?;
+                if let Err(error) = self.copy_linear(address, data, true) {
+                    return self.page_fault(header, &error);
+                }
             }
             let step = if cpu.rflags & DF != 0 {
                 u64::from(size).wrapping_neg()
@@ -198,19 +206,7 @@ impl Vp {
         while done < data.len() {
             let address = address.wrapping_add(done as u64);
             let in_page = (0x1000 - (address & 0xfff) as usize).min(data.len() - done);
-            let flags = if to_guest {
-                HV_TRANSLATE_GVA_VALIDATE_WRITE
-            } else {
-                HV_TRANSLATE_GVA_VALIDATE_READ
-            };
-            let (gpa, result) = self
-                .fd
-                .translate_gva(address & !0xfff, flags.into())
-                .map_err(|_| EmulateError::Unmapped(address))?;
-            if !mshv::translated(result) {
-                return Err(EmulateError::Unmapped(address));
-            }
-            let gpa = GuestAddress((gpa & !0xfff) | (address & 0xfff));
+            let gpa = self.translate(address, to_guest)?;
             let piece = &mut data[done..done + in_page];
             let copied = if to_guest {
                 self.machine.memory.write_slice(piece, gpa)
@@ -223,17 +219,66 @@ impl Vp {
         Ok(())
     }
 
+    /// Where a linear address is in RAM.
+    fn translate(&self, address: u64, write: bool) -> Result<GuestAddress, EmulateError> {
+        let flags = if write {
+            HV_TRANSLATE_GVA_VALIDATE_WRITE
+        } else {
+            HV_TRANSLATE_GVA_VALIDATE_READ
+        };
+        let (gpa, result) = self
+            .fd
+            .translate_gva(address & !0xfff, flags.into())
+            .map_err(|_| EmulateError::Unmapped(address))?;
+        if !mshv::translated(result) {
+            return Err(EmulateError::PageFault {
+                address,
+                write,
+                present: mshv::denied(result),
+            });
+        }
+        Ok(GuestAddress((gpa & !0xfff) | (address & 0xfff)))
+    }
+
+    /// Base of the segment that OUTS reads: DS, unless a prefix names another.
+    fn source_base(&self, message: &hv_x64_io_port_intercept_message) -> u64 {
+        let name = string_prefixes(message).iter().rev().find_map(|prefix| {
+            Some(match prefix {
+                0x26 => hv_register_name_HV_X64_REGISTER_ES,
+                0x2e => hv_register_name_HV_X64_REGISTER_CS,
+                0x36 => hv_register_name_HV_X64_REGISTER_SS,
+                0x64 => hv_register_name_HV_X64_REGISTER_FS,
+                0x65 => hv_register_name_HV_X64_REGISTER_GS,
+                _ => return None,
+            })
+        });
+        match name {
+            // A base that cannot be read is one that does not translate.
+            Some(name) => registers::segment_base(&self.fd, name).unwrap_or(u64::MAX),
+            None => message.ds_segment.base,
+        }
+    }
+
+    /// The guest's page fault in an instruction that is carried out here. Nothing of the element has been done.
     #[cold]
-    fn emulation_failed(
+    fn page_fault(
         &self,
         header: &hv_x64_intercept_message_header,
         error: &EmulateError,
-    ) -> Ended {
-        let rip = header.rip;
-        Box::new(Outcome::GuestFault(format!(
-            "VP {} at RIP {rip:#x}: {error}",
-            self.index
-        )))
+    ) -> Result<(), Ended> {
+        let EmulateError::PageFault {
+            address,
+            write,
+            present,
+        } = *error
+        else {
+            let what = error.to_string();
+            return self.fault(header.rip, &what);
+        };
+        let user = mshv::cpl(header) == 3;
+        let code = u32::from(present) | (u32::from(write) << 1) | (u32::from(user) << 2);
+        registers::raise_page_fault(&self.fd, address, code)
+            .map_err(|error| Box::new(self.failed("raising a page fault", &error)))
     }
 
     #[cold]
@@ -303,12 +348,16 @@ fn next_rip(header: &hv_x64_intercept_message_header) -> u64 {
     }
 }
 
-/// Address size of a string instruction: that of the code, unless a 67H prefix says otherwise.
-fn string_address_mask(message: &hv_x64_io_port_intercept_message) -> u64 {
+/// Prefixes of a string instruction: the opcode is the last byte, all before it are prefixes.
+fn string_prefixes(message: &hv_x64_io_port_intercept_message) -> &[u8] {
     let count = usize::from(message.instruction_byte_count).min(16);
     let length = usize::from(message.header.instruction_length()).min(count);
-    // The opcode is the last byte, all before it are prefixes.
-    let prefixes = &message.instruction_bytes[..length.saturating_sub(1)];
+    &message.instruction_bytes[..length.saturating_sub(1)]
+}
+
+/// Address size of a string instruction: that of the code, unless a 67H prefix says otherwise.
+fn string_address_mask(message: &hv_x64_io_port_intercept_message) -> u64 {
+    let prefixes = string_prefixes(message);
     match (mshv::bitness(&message.header), prefixes.contains(&0x67)) {
         (64, false) => u64::MAX,
         (64, true) | (32, false) | (16, true) => 0xffff_ffff,
