@@ -2,6 +2,7 @@
 //! All cases, by what they are about.
 
 mod device;
+mod fuzz;
 mod hostile;
 mod hvcall;
 mod life;
@@ -26,6 +27,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         signals::cases(),
         live::cases(),
         hostile::cases(),
+        fuzz::cases(),
         life::cases(module),
     ]
     .into_iter()
