@@ -64,7 +64,6 @@ const BASE: Boot = Boot {
 pub const BOOTS: &[Boot] = &[
     Boot {
         name: "load-kvm",
-        cpus: 2,
         kvm: true,
         job: "linux.sh",
         argument: "load:2",
@@ -82,7 +81,6 @@ pub const BOOTS: &[Boot] = &[
     },
     Boot {
         name: "linux-kvm",
-        cpus: 2,
         kvm: true,
         job: "linux.sh",
         argument: "boot:4 disk:2",
