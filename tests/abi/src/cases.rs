@@ -8,6 +8,7 @@ mod hvcall;
 mod life;
 mod live;
 mod messages;
+mod page;
 mod partition;
 mod regions;
 mod registers;
@@ -24,6 +25,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         hvcall::cases(),
         registers::cases(),
         messages::cases(),
+        page::cases(),
         signals::cases(),
         live::cases(),
         hostile::cases(),

@@ -1,9 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! RUN_VP's messages: ports, memory, stops; and the register page.
+//! RUN_VP's messages: ports, memory, stops.
 
 use mshv_bindings::*;
 
-use crate::cases::device::map;
 use crate::guests::{self, Code};
 use crate::run::{case, ensure, equal, errno, good, Case, Outcome, Stop};
 use crate::sys::{Memory, KERNEL, NOWHERE, PAGE};
@@ -19,7 +18,7 @@ fn kind(message: &hv_message) -> u32 {
     message.header.message_type
 }
 
-fn io(message: &hv_message) -> Result<hv_x64_io_port_intercept_message, Stop> {
+pub fn io(message: &hv_message) -> Result<hv_x64_io_port_intercept_message, Stop> {
     message
         .to_ioport_info()
         .map_err(|_| Stop::Fail(format!("message {:#x} instead of a port's", kind(message))))
@@ -375,162 +374,6 @@ fn impossible(registers: &[(u32, Value)]) -> Outcome {
     crate::threads::interrupted(running.interrupt()?)
 }
 
-/// A VP's register page.
-struct Page(*mut hv_vp_register_page);
-
-impl Page {
-    fn map(vp: &Vp) -> Result<Self, Stop> {
-        // SAFETY: A new mapping of one page.
-        let addr = unsafe {
-            use std::os::fd::AsRawFd;
-            libc::mmap(
-                std::ptr::null_mut(),
-                PAGE,
-                libc::PROT_READ | libc::PROT_WRITE,
-                libc::MAP_SHARED,
-                vp.as_raw_fd(),
-                0,
-            )
-        };
-        ensure(addr != libc::MAP_FAILED, || {
-            format!("mmap: {:?}", crate::sys::last())
-        })?;
-        Ok(Self(addr.cast()))
-    }
-
-    fn read(&self) -> hv_vp_register_page {
-        // SAFETY: Mapped for the process's life; only this thread runs the VP.
-        unsafe { self.0.read_volatile() }
-    }
-
-    fn write(&self, page: hv_vp_register_page) {
-        // SAFETY: As above.
-        unsafe { self.0.write_volatile(page) }
-    }
-}
-
-fn page_dirty() -> Outcome {
-    let guest = Guest::new(guests::page())?;
-    let vp = guest.vp();
-    // CR4.OSFXSR: it uses SSE.
-    vp.set_register(HV_X64_REGISTER_CR4, 0x200)?;
-    let page = Page::map(vp)?;
-    let p = page.read();
-    equal(
-        "version, valid, dirty before the first run",
-        (p.version, p.isvalid, p.dirty),
-        (1, 1, 0),
-    )?;
-    // SAFETY: Plain registers.
-    equal(
-        "RIP before the first run",
-        unsafe { p.__bindgen_anon_1.__bindgen_anon_1.rip },
-        ENTRY,
-    )?;
-    let message = vp.message()?;
-    let info = io(&message)?;
-    let mut p = page.read();
-    // SAFETY: Plain registers.
-    unsafe {
-        let r = p.__bindgen_anon_1.__bindgen_anon_1;
-        equal("valid, dirty", (p.isvalid, p.dirty), (1, 0))?;
-        equal("RIP", r.rip, info.header.rip)?;
-        equal("RFLAGS", r.rflags, info.header.rflags)?;
-        let gprs = r.__bindgen_anon_1.__bindgen_anon_1;
-        equal("RAX, RBX", (gprs.rax, gprs.rbx), (0x1111_1111, 0x2222_2222))?;
-        equal("CR0, EFER", (p.cr0, p.efer), (0x6000_0010, 0))?;
-        equal(
-            "XMM0",
-            p.__bindgen_anon_2.xmm_registers[0].as_u128(),
-            0x2222_2222,
-        )?;
-        equal(
-            "XMM3",
-            p.__bindgen_anon_2.xmm_registers[3].as_u128(),
-            0x1111_1111,
-        )?;
-        equal("CS base", p.__bindgen_anon_3.segment_registers[1].base, 0)?;
-        // Changed, but for the instruction pointer not marked: only RIP is taken.
-        let r = &mut p.__bindgen_anon_1.__bindgen_anon_1;
-        r.rip += 2;
-        r.__bindgen_anon_1.__bindgen_anon_1.rax = 0xdead;
-        r.__bindgen_anon_1.__bindgen_anon_1.rbx = 0xdead;
-        r.rflags |= 1;
-    }
-    p.dirty = 1 << HV_X64_REGISTER_CLASS_IP;
-    page.write(p);
-    let second = io(&vp.message()?)?;
-    equal("second port", second.port_number, 0x81)?;
-    let stored = |at| guest.memory.word(at);
-    equal(
-        "EAX, EBX of the guest",
-        (stored(0x2000), stored(0x2004)),
-        (0x1111_1111, 0x2222_2222),
-    )?;
-    equal(
-        "XMM0, XMM3 of the guest",
-        (stored(0x2008), stored(0x200c)),
-        (0x2222_2222, 0x1111_1111),
-    )?;
-    equal("carry", stored(0x2010) & 1, 0)?;
-    equal("dirty, consumed", page.read().dirty, 0)
-}
-
-fn page_all() -> Outcome {
-    let guest = Guest::new(guests::page())?;
-    let vp = guest.vp();
-    // CR4.OSFXSR: it uses SSE.
-    vp.set_register(HV_X64_REGISTER_CR4, 0x200)?;
-    let page = Page::map(vp)?;
-    vp.message()?;
-    let mut p = page.read();
-    // SAFETY: Plain registers.
-    unsafe {
-        let r = &mut p.__bindgen_anon_1.__bindgen_anon_1;
-        r.rip += 2;
-        r.__bindgen_anon_1.__bindgen_anon_1.rax = 0xaaaa;
-        r.__bindgen_anon_1.__bindgen_anon_1.rbx = 0xbbbb;
-        r.__bindgen_anon_1.__bindgen_anon_1.rsp = 0x7000;
-        r.rflags |= 1;
-        p.__bindgen_anon_2.xmm_registers[0] = from_u128(0x1234_5678);
-        p.__bindgen_anon_3.segment_registers[3].base = 0x1_0000;
-    }
-    p.dirty = 0x1f;
-    page.write(p);
-    let info = io(&vp.message()?)?;
-    equal("port", info.port_number, 0x81)?;
-    let stored = |at: usize| guest.memory.word(0x1_0000 + at);
-    equal(
-        "EAX, EBX",
-        (stored(0x2000), stored(0x2004)),
-        (0xaaaa, 0xbbbb),
-    )?;
-    equal(
-        "XMM0, XMM3",
-        (stored(0x2008), stored(0x200c)),
-        (0x1234_5678, 0x1111_1111),
-    )?;
-    equal("carry", stored(0x2010) & 1, 1)?;
-    equal("RSP", vp.register(HV_X64_REGISTER_RSP)?, 0x7000)
-}
-
-fn from_u128(value: u128) -> hv_u128 {
-    hv_u128 {
-        low_part: value as u64,
-        high_part: (value >> 64) as u64,
-    }
-}
-
-trait AsU128 {
-    fn as_u128(&self) -> u128;
-}
-
-impl AsU128 for hv_u128 {
-    fn as_u128(&self) -> u128 {
-        (u128::from(self.high_part) << 64) | u128::from(self.low_part)
-    }
-}
-
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
         case(
@@ -589,11 +432,6 @@ pub fn cases() -> Vec<Case> {
             // It is still at the same instruction.
             equal("port", io(&guest.vp().message()?)?.port_number, 0x80)
         }),
-        case(
-            "register page: contents; only what is marked dirty is taken",
-            page_dirty,
-        ),
-        case("register page: all groups dirty", page_all),
     ];
     for &(name, registers) in IMPOSSIBLE {
         cases.push(case(
@@ -601,51 +439,5 @@ pub fn cases() -> Vec<Case> {
             move || impossible(registers),
         ));
     }
-    cases.extend(mmap());
     cases
-}
-
-fn mmap() -> Vec<Case> {
-    vec![
-        case("VP mmap: page 0 is there, others give ENODEV", || {
-            let vp = Partition::ready().vp(0);
-            good("page 0", map(&vp, 0, PAGE))?;
-            good("page 0 again", map(&vp, 0, PAGE))?;
-            for page in [1, 2, 3, 0xffff, 1 << 32, 1 << 40] {
-                errno(
-                    &format!("page {page:#x}"),
-                    map(&vp, page * PAGE, PAGE),
-                    libc::ENODEV,
-                )?;
-            }
-            Ok(())
-        }),
-        case("VP mmap: more than a page gives EINVAL", || {
-            let vp = Partition::ready().vp(0);
-            for len in [2 * PAGE, 16 * PAGE, 2 << 20] {
-                errno(&format!("{len:#x} bytes"), map(&vp, 0, len), libc::EINVAL)?;
-            }
-            Ok(())
-        }),
-        case("VP mmap: the page outlives the files", || {
-            let vp = Partition::ready().vp(0);
-            let page = Page::map(&vp)?;
-            drop(vp);
-            equal("version", page.read().version, 1)?;
-            page.write(hv_vp_register_page::default());
-            equal("version, cleared", page.read().version, 0)
-        }),
-        case("VP mmap: while the VP runs on another thread", || {
-            let guest = Guest::new(guests::count())?;
-            let running = crate::threads::run_on(guest.vp());
-            crate::threads::started(&guest.memory)?;
-            let vp = guest.vp().clone();
-            let mapping = crate::threads::Running::start(move |_| map(&vp, 0, PAGE));
-            let mapped = mapping.wait(5);
-            // Whoever waits for the VP gets on now.
-            let ended = running.interrupt();
-            good("mmap", mapped?)?;
-            crate::threads::interrupted(ended?)
-        }),
-    ]
 }
