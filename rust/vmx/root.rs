@@ -33,7 +33,10 @@ pub(crate) struct Root {
 static ROOT: AtomicPtr<Root> = AtomicPtr::new(core::ptr::null_mut());
 
 /// See [`Root::publish`].
-pub(crate) struct Published(#[allow(dead_code)] Arc<Root>); // Kept alive, not read.
+pub(crate) struct Published {
+    /// Kept alive, not read.
+    _root: Arc<Root>,
+}
 
 impl Drop for Published {
     fn drop(&mut self) {
@@ -51,7 +54,7 @@ impl Root {
     /// Makes `root` known to the oops notifier for as long as the result lives.
     pub(crate) fn publish(root: Arc<Root>) -> Published {
         ROOT.store(Arc::as_ptr(&root).cast_mut(), Ordering::Release);
-        Published(root)
+        Published { _root: root }
     }
 
     /// Opens a window in which a guest may run.
