@@ -11,7 +11,7 @@ die() { echo "hvrs lab: $*" >&2; exit 1; }
 # The root file system is named after what decides its contents.
 lab_root() {
 	local key
-	key=$(cat "$lab_dir/packages" "$lab_dir/preferences" | sha256sum | cut -c1-12)
+	key=$(cat "$lab_dir/packages" "$lab_dir/preferences" "$lab_dir"/bochs/* | sha256sum | cut -c1-12)
 	echo "$cache/root-$key"
 }
 

@@ -65,7 +65,7 @@ impl Machine {
             )
         });
         format!(
-            "display_library: rfb, options=\"timeout=0\"\n\
+            "display_library: nogui\n\
              cpu: model={model}, count={cpus}, ips={IPS}, reset_on_triple_fault=0, ignore_bad_msrs=1\n\
              memory: guest={memory}, host={memory}\n\
              romimage: file=/usr/share/bochs/BIOS-bochs-latest\n\

@@ -64,6 +64,7 @@ const BASE: Boot = Boot {
 pub const BOOTS: &[Boot] = &[
     Boot {
         name: "load-kvm",
+        cpus: 2,
         kvm: true,
         job: "linux.sh",
         argument: "load:2",
@@ -81,6 +82,7 @@ pub const BOOTS: &[Boot] = &[
     },
     Boot {
         name: "linux-kvm",
+        cpus: 2,
         kvm: true,
         job: "linux.sh",
         argument: "boot:4 disk:2",
