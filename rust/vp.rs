@@ -130,7 +130,7 @@ impl Vp {
                         }
                     }
                 },
-                |r| capture = self.capture(r),
+                |r| self.capture(r, &mut capture),
             )?;
             if self.fills_register_page(leave) {
                 registers::page::fill_xmm(&self.register_page, core);
@@ -149,7 +149,7 @@ impl Vp {
     }
 
     /// What the cold tier needs of the VMCS, which it does not have.
-    fn capture(&self, r: &mut Running<'_>) -> Option<message::Capture> {
+    fn capture(&self, r: &mut Running<'_>, capture: &mut Option<message::Capture>) {
         let wanted = matches!(
             r.leave,
             Leave::Io(_)
@@ -159,12 +159,12 @@ impl Vp {
                 | Leave::EntryFailed { .. }
         );
         if !wanted {
-            return None;
+            return;
         }
+        let capture = capture.insert(message::Capture::new(r.core, &r.window.vmcs));
         if self.fills_register_page(r.leave) {
-            registers::page::fill(&self.register_page, r.core, &r.window.vmcs);
+            registers::page::fill(&self.register_page, r.core, &r.window.vmcs, capture);
         }
-        Some(message::Capture::new(r.core, &r.window.vmcs))
     }
 
     /// Deals with the reason why the guest was left. True: `message` is for the VMM.
@@ -433,7 +433,8 @@ impl FileOps for VpFile {
                 // may want. That thread fills the page at the next intercept.
                 if let Some(mut core) = vp.core.try_lock() {
                     vp.with_vmcs_of(&mut core, &this.partition, |core, vmcs| {
-                        registers::page::fill(&vp.register_page, core, vmcs);
+                        let capture = message::Capture::new(core, vmcs);
+                        registers::page::fill(&vp.register_page, core, vmcs, &capture);
                         registers::page::fill_xmm(&vp.register_page, core);
                     })?;
                 }

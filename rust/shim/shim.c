@@ -20,6 +20,7 @@
 #include <asm/cpu_entry_area.h>
 #include <asm/desc.h>
 #include <asm/fpu/api.h>
+#include <asm/nospec-branch.h>
 #include <asm/tsc.h>
 
 #include "shim.h"
@@ -43,6 +44,9 @@ void hvrs_window_end(u32 cpu, bool had_exit)
 	if (had_exit) {
 		invalidate_tss_limit();
 		load_fixmap_gdt(cpu);
+		/* VMSCAPE: the VMM's branches must not follow the guest's predictions. */
+		if (cpu_feature_enabled(X86_FEATURE_IBPB_EXIT_TO_USER))
+			this_cpu_write(x86_ibpb_exit_to_user, true);
 	}
 	kernel_fpu_end();
 	/*

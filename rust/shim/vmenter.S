@@ -8,6 +8,7 @@
  * as a frame pointer.
  */
 #include <linux/linkage.h>
+#include <linux/objtool.h>
 #include <linux/stringify.h>
 #include <asm/alternative.h>
 #include <asm/asm.h>
@@ -49,6 +50,36 @@ hvrs_verw_sel:
 .endm
 
 .section .noinstr.text, "ax"
+
+/*
+ * BHI: the guest's branch history must not choose the targets of the host's indirect branches. Intel's
+ * sequence of taken branches that displaces it; the kernel's own is for KVM's modules alone. Its RETs have
+ * calls of their own, so SPEC_CTRL may still be the guest's. Uses rax and rcx.
+ */
+SYM_FUNC_START_LOCAL(hvrs_clear_branch_history)
+	mov $5, %ecx
+	ANNOTATE_INTRA_FUNCTION_CALL
+	call .Lhistory_outer
+	lfence
+	RET
+	.balign 64, 0xcc
+.Lhistory_outer:
+	ANNOTATE_INTRA_FUNCTION_CALL
+	call .Lhistory_inner
+	RET
+	.balign 64, 0xcc
+.Lhistory_inner:
+	mov $5, %eax
+1:	jmp 2f
+	nop
+2:	dec %eax
+	jnz 1b
+	dec %ecx
+	jnz .Lhistory_outer
+	RET
+SYM_FUNC_END(hvrs_clear_branch_history)
+/* The calls nest by ECX. */
+STACK_FRAME_NON_STANDARD(hvrs_clear_branch_history)
 
 /*
  * s64 hvrs_vmx_loop(u64 *gprs, void *running, bool launched)
@@ -114,6 +145,7 @@ SYM_INNER_LABEL_ALIGN(hvrs_vmx_exit, SYM_L_LOCAL)
 	mov %r10, GPR_R10(%rdi)
 	mov %r11, GPR_R11(%rdi)
 	mov %rdi, %rbx
+	ALTERNATIVE "", "call hvrs_clear_branch_history", X86_FEATURE_CLEAR_BHB_VMEXIT
 	mov 16(%rsp), %rdi
 	call hvrs_rs_exit
 	test %rax, %rax

@@ -174,7 +174,7 @@ pub(super) fn translate(
     ) {
         (true, _) => true,
         (false, true) => false,
-        (false, false) => c.cpl == 3,
+        (false, false) => c.cpl() == 3,
     };
     let execute = has(HV_TRANSLATE_GVA_VALIDATE_EXECUTE);
     let write = has(HV_TRANSLATE_GVA_VALIDATE_WRITE);

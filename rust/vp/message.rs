@@ -6,9 +6,8 @@ use super::core::{VpCore, RAX, RCX, RDI, RSI};
 use super::gva::Bytes;
 use crate::partition::memory::{Access, Resolved};
 use crate::vmx::vmcs::CurrentVmcs;
-use crate::vp::registers::segment;
+use crate::vp::registers::{guest_cr0, guest_cr4, interrupt_state, segment};
 use hvdef::*;
-use vmxdef::events::interruptibility;
 use vmxdef::exit::IoAccess;
 use vmxdef::field::*;
 use x86def::cr;
@@ -28,52 +27,60 @@ pub(super) struct Capture {
     pub(super) cs: HvX64SegmentRegister,
     pub(super) ds: HvX64SegmentRegister,
     pub(super) es: HvX64SegmentRegister,
-    pub(super) cpl: u8,
+    pub(super) ss: HvX64SegmentRegister,
     pub(super) cr8: u8,
     pub(super) instruction_length: u32,
-    pub(super) interrupt_shadow: bool,
+    /// `HV_X64_INTERRUPT_STATE_*`.
+    pub(super) interrupt_state: u64,
     pub(super) injecting: bool,
 }
 
 impl Capture {
     /// Reads it.
+    #[inline(always)] // In place, not copied.
     pub(super) fn new(core: &VpCore, vmcs: &CurrentVmcs<'_>) -> Self {
+        let cr4 = guest_cr4(vmcs);
+        let efer = vmcs.read(GUEST_IA32_EFER);
+        let pae_paging = cr4 & cr::CR4_PAE != 0 && efer & cr::EFER_LMA == 0;
         Self {
             rip: vmcs.read(GUEST_RIP),
             rsp: vmcs.read(GUEST_RSP),
             rflags: vmcs.read(GUEST_RFLAGS),
-            cr0: vmcs.read(GUEST_CR0),
+            cr0: guest_cr0(vmcs),
             cr3: vmcs.read(GUEST_CR3),
-            cr4: vmcs.read(GUEST_CR4),
-            efer: vmcs.read(GUEST_IA32_EFER),
-            pdptes: [
-                vmcs.read(GUEST_PDPTR0),
-                vmcs.read(GUEST_PDPTR1),
-                vmcs.read(GUEST_PDPTR2),
-                vmcs.read(GUEST_PDPTR3),
-            ],
+            cr4,
+            efer,
+            pdptes: if pae_paging {
+                [GUEST_PDPTR0, GUEST_PDPTR1, GUEST_PDPTR2, GUEST_PDPTR3].map(|f| vmcs.read(f))
+            } else {
+                [0; 4]
+            },
             cs: segment(vmcs, Segment::Cs),
             ds: segment(vmcs, Segment::Ds),
             es: segment(vmcs, Segment::Es),
-            cpl: ar::dpl(vmcs.read(GUEST_SS_AR_BYTES)),
-            cr8: core.lapic.cr8(),
+            ss: segment(vmcs, Segment::Ss),
             instruction_length: vmcs.read(VM_EXIT_INSTRUCTION_LEN),
-            interrupt_shadow: vmcs.read(GUEST_INTERRUPTIBILITY_INFO)
-                & (interruptibility::STI | interruptibility::MOV_SS)
-                != 0,
+            interrupt_state: interrupt_state(vmcs),
+            cr8: core.lapic.cr8(),
             injecting: core.injection.is_some(),
         }
     }
 
+    /// The privilege level: SS's DPL (SDM 25.4.1).
+    pub(super) fn cpl(&self) -> u8 {
+        ar::dpl(u32::from(self.ss.attributes))
+    }
+
     fn header(&self, vp_index: u32, length: u8, access: u8) -> HvX64InterceptMessageHeader {
         use HvX64VpExecutionState as State;
+        let shadow = self.interrupt_state & HV_X64_INTERRUPT_STATE_INTERRUPT_SHADOW != 0;
         let state = State::CR0_PE
             .when(self.cr0 & cr::CR0_PE != 0)
             .union(State::CR0_AM.when(self.cr0 & cr::CR0_AM != 0))
             .union(State::EFER_LMA.when(self.efer & cr::EFER_LMA != 0))
             .union(State::INTERRUPTION_PENDING.when(self.injecting))
-            .union(State::INTERRUPT_SHADOW.when(self.interrupt_shadow))
-            .with_cpl(self.cpl);
+            .union(State::INTERRUPT_SHADOW.when(shadow))
+            .with_cpl(self.cpl());
         HvX64InterceptMessageHeader {
             vp_index,
             instruction_length_cr8: HvX64InterceptMessageHeader::pack_length_cr8(length, self.cr8),

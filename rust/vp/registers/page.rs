@@ -3,16 +3,19 @@
 //! The register page: a VP's registers in memory that the VMM maps, so that an intercept costs it
 //! no call to read or set them.
 
-use super::{guest_cr0, guest_cr4, interrupt_state, pending_interruption, segment};
+use super::{pending_interruption, segment};
 use crate::sys::pages::Pages;
 use crate::vmx::vmcs::CurrentVmcs;
 use crate::vp::core::{VpCore, RSP};
+use crate::vp::message::Capture;
 use crate::vp::setup::write_segment;
+use ::core::mem::offset_of;
 use hvdef::*;
 use vmxdef::field::*;
 use x86def::cr;
 use x86def::segment::{rights_from_attributes, Segment};
 
+/// The order of `segment_registers`.
 const SEGMENTS: [Segment; 6] = [
     Segment::Es,
     Segment::Cs,
@@ -23,42 +26,46 @@ const SEGMENTS: [Segment; 6] = [
 ];
 
 /// Fills the page but for XMM registers; nothing in it is dirty then.
-pub(crate) fn fill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>) {
-    let mut gprs = core.gprs;
-    gprs[RSP] = vmcs.read(GUEST_RSP);
-    let contents = HvVpRegisterPage {
+pub(in crate::vp) fn fill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>, c: &Capture) {
+    // Field by field: a whole page made up first would be copied.
+    macro_rules! put {
+        ($($field:ident: $value:expr),+ $(,)?) => {
+            $(page.write_shared(offset_of!(HvVpRegisterPage, $field), &$value);)+
+        };
+    }
+    let (fs, gs) = (segment(vmcs, Segment::Fs), segment(vmcs, Segment::Gs));
+    put! {
         version: HV_VP_REGISTER_PAGE_VERSION_1,
-        isvalid: 1,
-        gp_registers: gprs,
-        rip: vmcs.read(GUEST_RIP),
-        rflags: vmcs.read(GUEST_RFLAGS),
-        segment_registers: SEGMENTS.map(|s| segment(vmcs, s)),
-        cr0: guest_cr0(vmcs),
-        cr3: vmcs.read(GUEST_CR3),
-        cr4: guest_cr4(vmcs),
-        cr8: u64::from(core.lapic.cr8()),
-        efer: vmcs.read(GUEST_IA32_EFER),
+        isvalid: 1u8,
+        dirty: 0u32,
+        gp_registers: core.gprs,
+        rip: c.rip,
+        rflags: c.rflags,
+        segment_registers: [c.es, c.cs, c.ss, c.ds, fs, gs],
+        cr0: c.cr0,
+        cr3: c.cr3,
+        cr4: c.cr4,
+        cr8: u64::from(c.cr8),
+        efer: c.efer,
         dr7: vmcs.read(GUEST_DR7),
         pending_interruption: pending_interruption(core).0,
-        interrupt_state: interrupt_state(vmcs),
+        interrupt_state: c.interrupt_state,
         xfem: core.guest.xcr0,
-        ..Wire::ZERO
-    };
-    page.write_shared(0, &contents);
+    }
+    page.write_shared(offset_of!(HvVpRegisterPage, gp_registers) + 8 * RSP, &c.rsp);
 }
 
 /// Fills in XMM0 to XMM5, which the window's end has saved.
-pub(crate) fn fill_xmm(page: &Pages, core: &VpCore) {
+pub(in crate::vp) fn fill_xmm(page: &Pages, core: &VpCore) {
     let area = core.guest.xsave.bytes();
     let saved = area.get(super::XSAVE_XMM..).and_then(<[HvU128; 6]>::read);
-    let offset = core::mem::offset_of!(HvVpRegisterPage, xmm_registers);
+    let offset = offset_of!(HvVpRegisterPage, xmm_registers);
     page.write_shared(offset, &saved.unwrap_or(Wire::ZERO));
 }
 
 /// Takes over what the VMM marked as dirty but for XMM registers, and marks all of it clean.
-pub(crate) fn take(page: &Pages, core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
-    let dirty =
-        HvX64RegisterClass(page.take_shared_u32(core::mem::offset_of!(HvVpRegisterPage, dirty)));
+pub(in crate::vp) fn take(page: &Pages, core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
+    let dirty = HvX64RegisterClass(page.take_shared_u32(offset_of!(HvVpRegisterPage, dirty)));
     if dirty.bits() == 0 {
         return;
     }
@@ -90,7 +97,7 @@ pub(crate) fn take(page: &Pages, core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
 
 /// Takes over XMM registers that the VMM marked as dirty, before [`take`] and before the window
 /// that loads them.
-pub(crate) fn take_xmm(page: &Pages, core: &mut VpCore) {
+pub(in crate::vp) fn take_xmm(page: &Pages, core: &mut VpCore) {
     let Some(contents) = page.read_shared::<HvVpRegisterPage>() else {
         return;
     };

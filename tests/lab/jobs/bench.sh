@@ -1,5 +1,9 @@
 # shellcheck shell=busybox
 # The benchmark guest on hvrs and, in the same boot, on KVM. Lines "begin hvrs|kvm" tell which; the guest prints "bench ...".
+# The first touch of a page of 4 KiB is measured, not of 2 MiB.
+huge=/sys/kernel/mm/transparent_hugepage/enabled
+setting=$(sed 's/.*\[\(.*\)\].*/\1/' $huge)
+echo never > $huge
 insmod hvrs.ko || exit
 echo "begin hvrs"
 hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memory 128M < /dev/null 2>&1 | tr -d '\r'
@@ -41,3 +45,4 @@ fi
 	-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel guests/bench < /dev/null 2>&1 | tr -d '\r'
 echo
 echo "begin nothing"
+echo "$setting" > $huge
