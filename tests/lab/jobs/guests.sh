@@ -1,5 +1,5 @@
 # shellcheck shell=busybox
-# All micro-guests, one after the other, each in a partition of its own with 2 VPs.
+# All micro-guests, one after the other, each in a partition of its own with 2 VPs; those about several VPs with 8, too.
 . ./common.sh
 insmod hvrs.ko || exit
 for image in guests/*; do
@@ -7,5 +7,8 @@ for image in guests/*; do
 	# It ends in a triple fault, which is a crash.
 	[ "$image" != guests/triple ] || wanted=2
 	guest "$(basename "$image")" $wanted --kernel "$image" --debug-exit --cpus 2 --memory 128
+done
+for image in smp stress msr hypercall; do
+	guest "$image, 8 VPs" 1 --kernel guests/$image --debug-exit --cpus 8 --memory 128
 done
 rmmod hvrs

@@ -75,7 +75,7 @@ pub const BOOTS: &[Boot] = &[
     Boot {
         name: "linux",
         job: "linux.sh",
-        argument: "boot:1 boot:2 disk:1",
+        argument: "boot:1 boot:2 boot:4 disk:1",
         needs: &[Need::LinuxGuest],
         timeout: 900,
         ..BASE
@@ -85,7 +85,7 @@ pub const BOOTS: &[Boot] = &[
         cpus: 2,
         kvm: true,
         job: "linux.sh",
-        argument: "boot:4 disk:2",
+        argument: "boot:1 boot:4 disk:2",
         needs: &[Need::LinuxGuest],
         timeout: 900,
         ..BASE
@@ -99,6 +99,7 @@ pub const BOOTS: &[Boot] = &[
     },
     Boot {
         name: "guests-kvm",
+        cpus: 2,
         kvm: true,
         job: "guests.sh",
         needs: &[Need::MicroGuests],
