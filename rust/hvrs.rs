@@ -44,8 +44,8 @@ struct HvrsModule {
 impl kernel::Module for HvrsModule {
     fn init(_module: &'static ThisModule) -> Result<Self> {
         let machine = machine::Machine::new(machine::Options {
-            large_pages: *module_parameters::large_pages.value() != 0,
-            ple_window: *module_parameters::ple_window.value(),
+            large_pages: parameter::<u8>(module_parameters::large_pages.value()) != 0,
+            ple_window: parameter(module_parameters::ple_window.value()),
         })?;
         let devices = device::Devices::register(&machine)?;
         pr_info!("version {}\n", machine::VERSION);
@@ -54,4 +54,9 @@ impl kernel::Module for HvrsModule {
             _machine: machine,
         })
     }
+}
+
+/// Kernels before 7.3 give a reference to a parameter's value, later ones the value.
+fn parameter<T: Copy>(value: impl core::borrow::Borrow<T>) -> T {
+    *value.borrow()
 }

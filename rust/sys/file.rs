@@ -6,13 +6,17 @@
 //! free; these tables do.
 
 use super::bindings as shim;
-use crate::THIS_MODULE;
 use core::marker::PhantomData;
 use kernel::bindings;
 use kernel::error::{code::*, to_result, Result};
 use kernel::ffi::{c_int, c_long, c_uint, c_ulong};
 use kernel::prelude::*;
 use kernel::types::{ForeignOwnable, Opaque};
+
+extern "C" {
+    /// This module, which the build adds. (The kernel crate's own name for it differs by version.)
+    static __this_module: Opaque<kernel::ffi::c_void>;
+}
 
 /// An open file.
 pub(crate) trait FileOps: Sized + Send + Sync + 'static {
@@ -92,7 +96,8 @@ struct Table<T>(PhantomData<T>);
 
 impl<T: FileOps> Table<T> {
     const BASE: bindings::file_operations = bindings::file_operations {
-        owner: THIS_MODULE.as_ptr(),
+        // Only its address is taken.
+        owner: (&raw const __this_module).cast_mut().cast(),
         release: Some(release::<T>),
         unlocked_ioctl: Some(ioctl::<T>),
         mmap: if T::HAS_MMAP { Some(mmap::<T>) } else { None },
