@@ -155,6 +155,7 @@ impl Vp {
             Leave::Io(_)
                 | Leave::Memory { .. }
                 | Leave::TripleFault
+                | Leave::Stopped
                 | Leave::Unhandled(..)
                 | Leave::EntryFailed { .. }
         );
@@ -266,6 +267,10 @@ impl Vp {
                 };
                 core.vmm_completes = Some(capture.rip);
                 message.io_port(self.index, capture, &core.gprs, access, &bytes);
+                Ok(true)
+            }
+            Leave::Stopped => {
+                message.unrecoverable(self.index, capture.as_ref());
                 Ok(true)
             }
             Leave::TripleFault => {

@@ -175,7 +175,11 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
                 vmcs.write(GUEST_RFLAGS, rflags);
                 exits::advance_by(running, u64::from(length));
             }
-            Deferred::Exception(vector) => exits::raise(running, vector, 0),
+            Deferred::Exception(vector) => {
+                if !exits::fault(running, vector, 0) {
+                    return;
+                }
+            }
         }
         // Guest mode is announced first: who changes translations or posts events afterwards
         // kicks this CPU, what was done before is seen below.
@@ -253,7 +257,7 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
     match core.activity {
         Activity::Running => {}
         Activity::WaitForSipi => return Err(Leave::Halt),
-        Activity::Shutdown => return Err(Leave::TripleFault),
+        Activity::Shutdown => return Err(Leave::Stopped),
         Activity::Halted => {
             if !core.wakes(vmcs.read(GUEST_RFLAGS) & RFLAGS_IF != 0) {
                 return Err(Leave::Halt);

@@ -50,6 +50,8 @@ pub(crate) enum Leave {
     Eoi(u8),
     /// Triple fault.
     TripleFault,
+    /// The VP has stopped before, with a message.
+    Stopped,
     /// An exit that hvrs cannot handle.
     Unhandled(ExitReason, u64),
     /// VM entry failed: VM-instruction error, or the exit reason with its qualification.
