@@ -132,10 +132,10 @@ impl Vp {
                 },
                 |r| self.capture(r, &mut capture),
             )?;
-            if self.fills_register_page(leave) {
+            if capture.is_some() && self.fills_register_page(leave) {
                 registers::page::fill_xmm(&self.register_page, core);
             }
-            if self.dispatch(partition, config, core, leave, &capture, &mut message)? {
+            if self.dispatch(partition, config, core, leave, &mut capture, &mut message)? {
                 break;
             }
         }
@@ -150,22 +150,50 @@ impl Vp {
 
     /// What the cold tier needs of the VMCS, which it does not have.
     fn capture(&self, r: &mut Running<'_>, capture: &mut Option<message::Capture>) {
-        let wanted = matches!(
-            r.leave,
+        let wanted = match r.leave {
+            Leave::Memory { gpa, .. } => !r.core.ram.contains(&gpa),
             Leave::Io(_)
-                | Leave::Memory { .. }
-                | Leave::TripleFault
-                | Leave::Stopped
-                | Leave::Unhandled(..)
-                | Leave::EntryFailed { .. }
-        );
-        if !wanted {
-            return;
+            | Leave::TripleFault
+            | Leave::Stopped
+            | Leave::Unhandled(..)
+            | Leave::EntryFailed { .. } => true,
+            _ => false,
+        };
+        if wanted {
+            let fill = self.fills_register_page(r.leave);
+            self.capture_from(r.core, &r.window.vmcs, fill, capture);
         }
-        let capture = capture.insert(message::Capture::new(r.core, &r.window.vmcs));
-        if self.fills_register_page(r.leave) {
-            registers::page::fill(&self.register_page, r.core, &r.window.vmcs, capture);
+    }
+
+    fn capture_from(
+        &self,
+        core: &VpCore,
+        vmcs: &CurrentVmcs<'_>,
+        fill: bool,
+        capture: &mut Option<message::Capture>,
+    ) {
+        let capture = capture.insert(message::Capture::new(core, vmcs));
+        if fill {
+            registers::page::fill(&self.register_page, core, vmcs, capture);
         }
+    }
+
+    /// [`Self::capture`] after the window.
+    fn capture_late(
+        &self,
+        core: &mut VpCore,
+        partition: &Partition,
+        capture: &mut Option<message::Capture>,
+    ) -> Result {
+        core.ram = 0..0;
+        let fill = self.register_page_mapped.load(Ordering::Relaxed);
+        self.with_vmcs_of(core, partition, |core, vmcs| {
+            self.capture_from(core, vmcs, fill, capture);
+        })?;
+        if fill {
+            registers::page::fill_xmm(&self.register_page, core);
+        }
+        Ok(())
     }
 
     /// Deals with the reason why the guest was left. True: `message` is for the VMM.
@@ -175,7 +203,7 @@ impl Vp {
         config: &Config,
         core: &mut VpCore,
         leave: Leave,
-        capture: &Option<message::Capture>,
+        capture: &mut Option<message::Capture>,
         message: &mut Message,
     ) -> Result<bool> {
         match leave {
@@ -223,9 +251,6 @@ impl Vp {
                 gla,
                 qualification,
             } => {
-                let Some(capture) = capture else {
-                    return Err(EIO);
-                };
                 let access = if qualification.fetch() {
                     Access::Execute
                 } else if qualification.write() {
@@ -233,27 +258,38 @@ impl Vp {
                 } else {
                     Access::Read
                 };
-                if mmio::is_apic_page(core, gpa) {
+                let apic = mmio::is_apic_page(core, gpa);
+                let outcome = if apic {
+                    Resolved::Unmapped
+                } else {
+                    partition.memory.resolve(gpa, access, &mut core.ram)?
+                };
+                if outcome == Resolved::Mapped {
+                    return Ok(false);
+                }
+                // `core.ram` promised memory.
+                if capture.is_none() {
+                    self.capture_late(core, partition, capture)?;
+                }
+                let Some(capture) = capture else {
+                    return Err(EIO);
+                };
+                if apic {
                     return mmio::apic_access(self, partition, core, capture, gpa, message);
                 }
-                match partition.memory.resolve(gpa, access)? {
-                    Resolved::Mapped => Ok(false),
-                    outcome => {
-                        if outcome == Resolved::Denied {
-                            if let Some(vector) = partition.overlay_fault(gpa >> 12) {
-                                core.deferred = Deferred::Exception(vector);
-                                return Ok(false);
-                            }
-                        }
-                        let gla = qualification
-                            .gla_valid()
-                            .then_some((gla, qualification.gla_translated()));
-                        let bytes = gva::fetch(partition, capture);
-                        core.vmm_completes = Some(capture.rip);
-                        message.memory(self.index, capture, outcome, access, gpa, gla, &bytes);
-                        Ok(true)
+                if outcome == Resolved::Denied {
+                    if let Some(vector) = partition.overlay_fault(gpa >> 12) {
+                        core.deferred = Deferred::Exception(vector);
+                        return Ok(false);
                     }
                 }
+                let gla = qualification
+                    .gla_valid()
+                    .then_some((gla, qualification.gla_translated()));
+                let bytes = gva::fetch(partition, capture);
+                core.vmm_completes = Some(capture.rip);
+                message.memory(self.index, capture, outcome, access, gpa, gla, &bytes);
+                Ok(true)
             }
             Leave::Io(qualification) => {
                 let Some(capture) = capture else {

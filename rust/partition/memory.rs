@@ -8,6 +8,7 @@
 use super::space::{MapOutcome, Space};
 use crate::sys::bindings::mshv_user_mem_region;
 use crate::sys::guest_memory::{Fault, Invalidate, Invalidation, Mapping};
+use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ept::{PageSize, Rights, Spa};
 use kernel::error::{code::*, Result};
@@ -182,12 +183,17 @@ impl Memory {
         regions.iter().find(|m| m.region.contains(gpa)).cloned()
     }
 
-    /// Makes the access to `gpa` possible, or says why not. May sleep.
+    /// Makes the access to `gpa` possible, or says why not; `ram` becomes the region around it. May sleep.
     ///
     /// # Errors
     ///
     /// EFAULT: the VMM has no such memory (any more); ENOMEM; EINTR.
-    pub(crate) fn resolve(&self, gpa: u64, access: Access) -> Result<Resolved> {
+    pub(crate) fn resolve(
+        &self,
+        gpa: u64,
+        access: Access,
+        ram: &mut Range<u64>,
+    ) -> Result<Resolved> {
         let mut small = false;
         loop {
             if let Some(overlay) = self.space.overlay(gpa >> 12) {
@@ -236,7 +242,10 @@ impl Memory {
             let moved =
                 || mapped.mapping.retry(fault.seq) || region.removed.load(Ordering::Relaxed);
             match self.space.map(base, mapping, moved)? {
-                MapOutcome::Done => return Ok(Resolved::Mapped),
+                MapOutcome::Done => {
+                    *ram = region.gpa..region.gpa + region.len;
+                    return Ok(Resolved::Mapped);
+                }
                 MapOutcome::Retry => {}
                 MapOutcome::Occupied => small = true,
             }

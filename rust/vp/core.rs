@@ -7,6 +7,7 @@ use crate::sys::pages::{PageBox, Pages};
 use crate::vmx::host_state::{GuestMsrs, GuestState, SpecCtrl};
 use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::Vmcs;
+use core::ops::Range;
 use cpumodel::msr::MTRR_SLOTS;
 use ept::Placement;
 use kernel::error::Result;
@@ -111,6 +112,9 @@ pub(crate) struct VpCore {
     pub(crate) timer_changed: bool,
     /// Exits since the last window.
     pub(crate) exits: u64,
+    /// Guest-physical addresses of the region that the last EPT violation was in: the next one probably is, too, and
+    /// needs nothing of the VMCS. A hint: the region may be gone.
+    pub(crate) ram: Range<u64>,
 }
 
 impl VpCore {
@@ -162,6 +166,7 @@ impl VpCore {
             window_tsc: 0,
             timer_changed: false,
             exits: 0,
+            ram: 0..0,
         };
         core.reset_fpu();
         Ok(core)
