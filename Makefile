@@ -9,7 +9,8 @@
 # make test            all tests, in the lab; SUITES='check units guests' only these
 # make bench           what operations cost, beside KVM: a table and build/bench.json
 # make check           formatting, lints, unsafe allow-list, shell scripts
-#                      demo, test and bench with HOST=1: on this machine, which has VT-x, instead of in the lab (as root)
+#                      demo, test and bench with HOST=1: on this machine, which has VT-x, instead of in the lab (not as root:
+#                      only what has to be is, by sudo)
 # make install         what "make" built, for this machine (as root); also uninstall, dkms-install. Where to: PREFIX, DESTDIR
 # make lab-shell       a shell in the lab's root file system; or: tests/lab/enter COMMAND...
 #
@@ -87,6 +88,10 @@ endif
 ifneq ($(HOST)$(HVRS_IN_LAB),)
 ifdef HOST
 export HVRS_HOST := 1
+# Else what root builds here is in the user's way ever after.
+ifneq ($(filter-out 0,$(SUDO_UID)),)
+$(error run this without sudo: it asks for what has to be root itself)
+endif
 endif
 test: module hvrsctl guests abi lab-driver
 	@$(LAB_DRIVER) test $(SUITES)

@@ -234,19 +234,21 @@ fn capabilities(host: &Host) -> Vec<Item> {
     let mut items = Vec::new();
     for capability in &CAPABILITIES {
         let name = capability.name;
-        let there = match (loaded_bits(host), capability.flag) {
-            (Some(bits), _) => bits & (1 << capability.bit) != 0,
-            (None, Some(flag)) => flags.contains(flag),
+        let used = loaded_bits(host).map(|bits| bits & (1 << capability.bit) != 0);
+        let there = capability.flag.map(|flag| flags.contains(flag));
+        items.push(match (used, there) {
             // Linux does not tell. The module will.
             (None, None) => continue,
-        };
-        items.push(match (there, capability.required) {
-            (true, _) => Item::ok(name, "there"),
-            (false, true) => {
+            (None, Some(true)) => Item::ok(name, "there"),
+            (Some(true), _) => Item::ok(name, "there, used"),
+            // What hvrs requires it uses, so this is one of the others.
+            (Some(false), Some(true)) => Item::ok(name, "there, not used"),
+            (_, Some(false)) if capability.required => {
                 let remedy = "hvrs needs a processor of the Sandy Bridge generation or later";
                 Item::fail(name, "not there", remedy)
             }
-            (false, false) => Item::warn(name, "not there; hvrs does without", ""),
+            (_, Some(false)) => Item::warn(name, "not there; hvrs does without", ""),
+            (Some(false), None) => Item::warn(name, "not used", ""),
         });
     }
     items

@@ -143,7 +143,8 @@ fn other_users_of_vmx_are_named() {
 
 #[test]
 fn what_the_module_says_counts_when_it_is_loaded() {
-    let tree = Tree::new(&[]);
+    let cpuinfo = GOOD[0].1.replace(" pml ", " ");
+    let tree = Tree::new(&[("proc/cpuinfo", &cpuinfo)]);
     let info = hvrs_dev::Info {
         version: "9.9".into(),
         abi_version: 1,
@@ -157,7 +158,14 @@ fn what_the_module_says_counts_when_it_is_loaded() {
     });
     let find = |name: &str| items.iter().find(|item| item.name == name).unwrap();
     assert_eq!(find("module").detail, "hvrs 9.9 is loaded");
-    assert_eq!(find("VPID").result, Verdict::Ok);
-    assert_eq!(find("preemption timer").result, Verdict::Warn);
-    assert_eq!(find("EPT 2 MiB pages").result, Verdict::Warn);
+    let told = |name: &str| (find(name).result, find(name).detail.as_str());
+    assert_eq!(told("VPID"), (Verdict::Ok, "there, used"));
+    // Linux sees this one.
+    assert_eq!(told("preemption timer"), (Verdict::Ok, "there, not used"));
+    assert_eq!(
+        told("page-modification logging"),
+        (Verdict::Warn, "not there; hvrs does without")
+    );
+    // Linux says nothing about this one.
+    assert_eq!(told("EPT 2 MiB pages"), (Verdict::Warn, "not used"));
 }

@@ -1,7 +1,8 @@
-//! A job on this machine instead of in the lab's (`HOST=1`).
+//! A job on this machine instead of in the lab's (`HOST=1`). The driver is an ordinary user; only the job is root.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::mpsc;
@@ -39,26 +40,23 @@ pub fn run(dir: &Path, job: &Job, timeout: Duration, listener: Listener) -> Resu
     }
     let script = dir.join("job.sh");
     fs::write(&script, &job.script)?;
-    let before = kernel_log()?.len();
+    let before = kernel_log()?;
     let start = Instant::now();
+    // An ordinary user's PATH lacks the last two on Debian.
     let path = format!(
-        "{}:{}",
+        "{}:{}:/usr/sbin:/sbin",
         dir.join("job").display(),
         std::env::var("PATH").unwrap_or_default()
     );
-    // The scripts are written for busybox' shell.
-    let mut child = Command::new("timeout")
-        .args([
-            "--kill-after=5",
-            &timeout.as_secs().to_string(),
-            "busybox",
-            "sh",
-        ])
+    // The scripts are written for busybox' shell. sudo(8) resets the environment, so env(1) comes after it.
+    let mut child = as_root("env")
+        .arg(format!("PATH={path}"))
+        .arg(format!("DATA={}", dir.join("data").display()))
+        .args(["HVRS_HOST=1", "timeout", "--kill-after=5"])
+        .arg(timeout.as_secs().to_string())
+        .args(["busybox", "sh"])
         .arg(&script)
         .current_dir(dir.join("job"))
-        .env("PATH", path)
-        .env("DATA", dir.join("data"))
-        .env("HVRS_HOST", "1")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -82,8 +80,7 @@ pub fn run(dir: &Path, job: &Job, timeout: Duration, listener: Listener) -> Resu
     }
     let status = child.wait()?;
     drop(reader.join());
-    let log = kernel_log()?;
-    let new = log.get(before..).unwrap_or(&log).to_vec();
+    let new = since(&before, kernel_log()?);
     Ok(Outcome {
         end: match status.code() {
             // What timeout(1) says when it had to stop the job.
@@ -102,12 +99,35 @@ pub fn run(dir: &Path, job: &Job, timeout: Duration, listener: Listener) -> Resu
     })
 }
 
+/// A program as root.
+fn as_root(program: &str) -> Command {
+    // A process' directory in /proc is its user's.
+    let root = fs::metadata("/proc/self").is_ok_and(|of| of.uid() == 0);
+    if root {
+        return Command::new(program);
+    }
+    let mut command = Command::new("sudo");
+    command.arg(program);
+    command
+}
+
 fn kernel_log() -> Result<Vec<String>> {
-    let text = image::run(&mut Command::new("dmesg"))?;
+    let text = image::run(&mut as_root("dmesg"))?;
     Ok(String::from_utf8_lossy(&text)
         .lines()
         .map(String::from)
         .collect())
+}
+
+/// What is new in the log. It is a ring: its length says nothing, and the end of `before` may be gone from it.
+fn since(before: &[String], log: Vec<String>) -> Vec<String> {
+    let old = before
+        .last()
+        .and_then(|last| log.iter().rposition(|line| line == last));
+    match old {
+        Some(old) => log[old + 1..].to_vec(),
+        None => log,
+    }
 }
 
 /// The same lines that init.sh looks for in the lab.
@@ -118,9 +138,26 @@ fn is_complaint(line: &str) -> bool {
         "Oops",
         "general protection",
         "UBSAN",
+        "INFO: task",
+        "INFO: rcu",
         "soft lockup",
         "hard LOCKUP",
     ]
     .iter()
     .any(|text| line.contains(text))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_new_in_a_ring() {
+        let lines = |text: &str| -> Vec<String> { text.chars().map(String::from).collect() };
+        assert_eq!(since(&lines("abc"), lines("abcde")), lines("de"));
+        assert_eq!(since(&lines("abc"), lines("bcd")), lines("d"));
+        assert_eq!(since(&lines("abc"), lines("abc")), lines(""));
+        assert_eq!(since(&lines("abc"), lines("xyz")), lines("xyz"));
+        assert_eq!(since(&[], lines("x")), lines("x"));
+    }
 }
