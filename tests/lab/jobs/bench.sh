@@ -1,5 +1,6 @@
 # shellcheck shell=busybox
 # The benchmark guest on hvrs and, in the same boot, on KVM. Lines "begin hvrs|kvm" tell which; the guest prints "bench ...".
+. ./common.sh
 # The first touch of a page of 4 KiB is measured, not of 2 MiB.
 huge=/sys/kernel/mm/transparent_hugepage/enabled
 setting=$(sed 's/.*\[\(.*\)\].*/\1/' $huge)
@@ -34,14 +35,7 @@ hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memo
 echo
 rmmod hvrs || exit
 echo "begin kvm"
-# In the lab QEMU comes with its libraries on the data disk.
-if [ -n "${HVRS_HOST:-}" ]; then
-	set -- qemu-system-x86_64
-else
-	set -- "$DATA/lib64/ld-linux-x86-64.so.2" --library-path "$DATA/lib/x86_64-linux-gnu:$DATA/usr/lib/x86_64-linux-gnu" \
-		"$DATA/usr/bin/qemu-system-x86_64" -L "$DATA/usr/share/qemu" -L "$DATA/usr/share/seabios"
-fi
-"$@" -accel kvm -cpu host -m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio \
+qemu -accel kvm -cpu host -m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio \
 	-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel guests/bench < /dev/null 2>&1 | tr -d '\r'
 echo
 echo "begin nothing"

@@ -28,16 +28,33 @@ finish() {
 	echo "end $1 0 0"
 }
 
-# guest GROUP STATUS ARGUMENT...: a guest whose console speaks the protocol, and whose run should end with STATUS.
-guest() {
+# run GROUP STATUS COMMAND...: a program whose output speaks the protocol, and which should end with STATUS.
+run() {
 	group=$1 wanted=$2
 	shift 2
 	echo "begin $group"
 	# The status goes through a file because the pipeline's own is the last command's.
 	{
-		hvrsctl start --console stdio "$@" < /dev/null 2>&1
+		"$@" < /dev/null 2>&1
 		echo $? > status.txt
 	} | tr -d '\r'
 	echo
 	echo "end $group $(cat status.txt) $wanted"
+}
+
+# guest GROUP STATUS ARGUMENT...: a guest of hvrsctl's.
+guest() {
+	group=$1 wanted=$2
+	shift 2
+	run "$group" "$wanted" hvrsctl start --console stdio "$@"
+}
+
+# qemu ARGUMENT...: Debian's QEMU. In the lab it comes with its libraries on the data disk.
+qemu() {
+	if [ -n "${HVRS_HOST:-}" ]; then
+		qemu-system-x86_64 "$@"
+	else
+		"$DATA/lib64/ld-linux-x86-64.so.2" --library-path "$DATA/lib/x86_64-linux-gnu:$DATA/usr/lib/x86_64-linux-gnu" \
+			"$DATA/usr/bin/qemu-system-x86_64" -L "$DATA/usr/share/qemu" -L "$DATA/usr/share/seabios" "$@"
+	fi
 }

@@ -55,6 +55,10 @@ pub fn run() -> Result<bool> {
             (built("count/hvrs.ko"), "counting/hvrs.ko".to_string()),
             (built("hvrsctl"), "hvrsctl".to_string()),
             (
+                PathBuf::from("tests/lab/jobs/common.sh"),
+                "common.sh".to_string(),
+            ),
+            (
                 PathBuf::from("build/guests/release/bench"),
                 "guests/bench".to_string(),
             ),

@@ -28,14 +28,27 @@ pub fn micro_guests() -> Result<Vec<(PathBuf, String)>> {
     Ok(found)
 }
 
+/// What the initramfs of a Linux guest brings along.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Initramfs {
+    /// Drivers for hvrsctl's devices.
+    Plain,
+    /// The same and stress-ng, which needs much more memory.
+    Load,
+    /// Drivers for QEMU's PC.
+    Pc,
+}
+
 /// The stock kernel and an initramfs for the tests in it, for `/data`.
-///
-/// The verifying load needs much more memory for its initramfs, so it has one of its own.
-pub fn linux(dir: &Path, load: bool) -> Result<Vec<(PathBuf, String)>> {
+pub fn linux(dir: &Path, kind: Initramfs) -> Result<Vec<(PathBuf, String)>> {
     let initrd = dir.join("guest-initrd");
-    let modules = ["virtio_mmio", "virtio_blk", "ext4"].map(String::from);
+    let modules: &[&str] = match kind {
+        Initramfs::Plain | Initramfs::Load => &["virtio_mmio", "virtio_blk", "ext4"],
+        Initramfs::Pc => &["virtio_pci", "virtio_blk", "virtio_net", "ext4"],
+    };
+    let modules: Vec<String> = modules.iter().map(|name| name.to_string()).collect();
     let mut files = Vec::new();
-    if load {
+    if kind == Initramfs::Load {
         files.push((
             PathBuf::from("/usr/bin/stress-ng"),
             "usr/bin/stress-ng".to_string(),

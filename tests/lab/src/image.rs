@@ -221,13 +221,17 @@ fn libraries(program: &Path, root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The modules to load, in order, with their parameters.
+/// The modules to load, in order, with their parameters; what is built into the kernel needs none.
 fn modules(release: &str, wanted: &[String]) -> Result<Vec<(PathBuf, &'static str)>> {
     let base = PathBuf::from(format!("/lib/modules/{release}"));
     let table = fs::read_to_string(base.join("modules.dep"))?;
+    let built_in = fs::read_to_string(base.join("modules.builtin"))?.replace('_', "-");
     let mut order: Vec<(PathBuf, &'static str)> = Vec::new();
     for name in wanted {
         let file = format!("/{}.ko", name.replace('_', "-"));
+        if built_in.lines().any(|path| path.ends_with(&file)) {
+            continue;
+        }
         let line = table
             .lines()
             .find(|line| {

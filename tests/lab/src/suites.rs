@@ -1,5 +1,7 @@
 //! What `make test` consists of. To add a test, add a row here (and, for a boot, a script in `tests/lab/jobs`).
 
+use crate::guest::Initramfs;
+
 /// Cargo packages whose tests run on this machine. A path that ends in `/*` is every package in that directory.
 pub const PACKAGES: &[&str] = &["rust/crates/*", "userspace-tool", "tests/lab"];
 
@@ -43,9 +45,9 @@ pub enum Need {
     /// The ABI tests, in /job.
     Abi,
     /// The stock kernel and an initramfs for guests, as /data/vmlinuz and /data/guest-initrd.
-    LinuxGuest,
-    /// The same with stress-ng in the initramfs.
-    LinuxGuestWithLoad,
+    LinuxGuest(Initramfs),
+    /// Debian's QEMU under /data.
+    Qemu,
 }
 
 const BASE: Boot = Boot {
@@ -68,7 +70,7 @@ pub const BOOTS: &[Boot] = &[
         kvm: true,
         job: "linux.sh",
         argument: "load:2",
-        needs: &[Need::LinuxGuestWithLoad],
+        needs: &[Need::LinuxGuest(Initramfs::Load)],
         timeout: 900,
         ..BASE
     },
@@ -76,7 +78,7 @@ pub const BOOTS: &[Boot] = &[
         name: "linux",
         job: "linux.sh",
         argument: "boot:1 boot:2 boot:4 disk:1",
-        needs: &[Need::LinuxGuest],
+        needs: &[Need::LinuxGuest(Initramfs::Plain)],
         timeout: 900,
         ..BASE
     },
@@ -86,7 +88,20 @@ pub const BOOTS: &[Boot] = &[
         kvm: true,
         job: "linux.sh",
         argument: "boot:1 boot:4 disk:2",
-        needs: &[Need::LinuxGuest],
+        needs: &[Need::LinuxGuest(Initramfs::Plain)],
+        timeout: 900,
+        ..BASE
+    },
+    // Debian's QEMU on hvrs: a VMM that knows nothing of it.
+    Boot {
+        name: "qemu",
+        job: "qemu.sh",
+        argument: "exit pc:1 q35:2",
+        needs: &[
+            Need::MicroGuests,
+            Need::LinuxGuest(Initramfs::Pc),
+            Need::Qemu,
+        ],
         timeout: 900,
         ..BASE
     },

@@ -116,8 +116,8 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
         match need {
             Need::MicroGuests => job.files.extend(guest::micro_guests()?),
             Need::Abi => job.files.push((built("abi"), "abi".to_string())),
-            Need::LinuxGuest => job.data.extend(guest::linux(&dir, false)?),
-            Need::LinuxGuestWithLoad => job.data.extend(guest::linux(&dir, true)?),
+            Need::LinuxGuest(kind) => job.data.extend(guest::linux(&dir, *kind)?),
+            Need::Qemu => job.data.extend(guest::qemu()),
         }
     }
     let mut reader = Reader::new(boot.name);

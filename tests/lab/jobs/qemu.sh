@@ -1,0 +1,26 @@
+# shellcheck shell=busybox
+# Debian's QEMU, unmodified, with -accel mshv on hvrs. Arguments: "exit", or MACHINE:VPS.
+. ./common.sh
+insmod hvrs.ko || exit
+common="console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm"
+dd if=/dev/urandom of=download bs=64k count=16 2> /dev/null
+for spec in "$@"; do
+	case $spec in
+	exit)
+		# QEMU ends with the guest's word: 2 * value + 1.
+		run "isa-debug-exit" 1 qemu -accel mshv -machine pc -m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio \
+			-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel guests/smp
+		;;
+	*)
+		dd if=/dev/zero of=disk.img bs=1M count=0 seek=16 2> /dev/null
+		run "${spec%:*}, ${spec#*:} VPs" 0 qemu -accel mshv -machine "${spec%:*}" -m 256 -smp "${spec#*:}" \
+			-nodefaults -display none -no-reboot -serial stdio \
+			-drive file=disk.img,format=raw,if=virtio -device virtio-net-pci,netdev=net,romfile= \
+			-netdev "user,id=net,guestfwd=tcp:10.0.2.100:1234-cmd:cat $PWD/download" \
+			-kernel "$DATA/vmlinuz" -initrd "$DATA/guest-initrd" \
+			-append "$common lab.test=pc lab.cpus=${spec#*:} lab.memory=256 lab.sum=$(sha256sum download | cut -c1-64)"
+		rm -f disk.img
+		;;
+	esac
+done
+rmmod hvrs
