@@ -7,6 +7,7 @@
 #                      a text for the shell; the exit status is the job's. OPTIONS=--help lists all
 # make demo            a Linux guest boots on hvrs in the lab, its console shown live
 # make test            all tests, in the lab; SUITES='check units guests' only these
+# make test-all        the same and what takes long
 # make bench           what operations cost, beside KVM: a table and build/bench.json
 # make check           formatting, lints, unsafe allow-list, shell scripts
 #                      demo, test and bench with HOST=1: on this machine, which has VT-x, instead of in the lab (not as root:
@@ -96,6 +97,9 @@ endif
 test: module hvrsctl guests abi lab-driver
 	@$(LAB_DRIVER) test $(SUITES)
 
+test-all: module hvrsctl guests abi lab-driver
+	@$(LAB_DRIVER) test --all
+
 check: lab-driver
 	@$(LAB_DRIVER) test check
 
@@ -105,7 +109,7 @@ demo: module hvrsctl lab-driver
 bench: module module-count hvrsctl guests lab-driver
 	@$(LAB_DRIVER) bench
 else
-test check demo bench:
+test test-all check demo bench:
 	@$(LAB) $(MAKE) --no-print-directory -j$(JOBS) $@ SUITES='$(SUITES)' PROFILE=$(PROFILE)
 endif
 
@@ -115,7 +119,7 @@ lab-shell:
 clean:
 	rm -rf build/host build/lab
 
-.PHONY: all module module-clippy hvrsctl guests abi lab lab-driver lab-run lab-shell test check demo bench clean
+.PHONY: all module module-clippy hvrsctl guests abi lab lab-driver lab-run lab-shell test test-all check demo bench clean
 
 # ---- installation ----
 

@@ -51,7 +51,10 @@ struct Test {
     /// Boots at the same time; 0 is one for each host CPU, at most 4
     #[arg(long, default_value_t = 0)]
     parallel: usize,
-    /// Suites: check, units, or names of boots; all if none is given
+    /// The long suites, too
+    #[arg(long)]
+    all: bool,
+    /// Suites: check, units, or names of boots; all but the long ones if none is given
     suites: Vec<String>,
 }
 
@@ -96,7 +99,7 @@ fn main() -> Result<ExitCode> {
             } else {
                 args.parallel
             };
-            Ok(status(test::run(&args.suites, parallel)?))
+            Ok(status(test::run(&args.suites, args.all, parallel)?))
         }
     }
 }

@@ -35,6 +35,8 @@ pub struct Boot {
     pub needs: &'static [Need],
     /// Host seconds.
     pub timeout: u64,
+    /// Only in `make test-all`, or when asked for by its name.
+    pub long: bool,
 }
 
 /// What a boot can bring along.
@@ -60,6 +62,7 @@ const BASE: Boot = Boot {
     argument: "",
     needs: &[],
     timeout: 300,
+    long: false,
 };
 
 /// All boots. Two run at a time where there are two CPUs, so the long ones come first.
@@ -103,6 +106,8 @@ pub const BOOTS: &[Boot] = &[
             Need::Qemu,
         ],
         timeout: 900,
+        // TODO: into `make test` once QEMU finds all that it asks for.
+        long: true,
         ..BASE
     },
     Boot {
@@ -151,6 +156,38 @@ pub const BOOTS: &[Boot] = &[
         model: "corei5_lynnfield_750",
         job: "refused.sh",
         argument: "XSAVE",
+        ..BASE
+    },
+    Boot {
+        name: "reload",
+        kvm: true,
+        cpus: 2,
+        job: "beside.sh",
+        argument: "reload",
+        needs: &[Need::MicroGuests],
+        ..BASE
+    },
+    Boot {
+        name: "beside",
+        kvm: true,
+        memory: 1536,
+        job: "beside.sh",
+        argument: "load",
+        needs: &[Need::LinuxGuest(Initramfs::Load), Need::Qemu],
+        timeout: 1800,
+        long: true,
+        ..BASE
+    },
+    Boot {
+        name: "beside-2",
+        kvm: true,
+        cpus: 2,
+        memory: 1536,
+        job: "beside.sh",
+        argument: "load",
+        needs: &[Need::LinuxGuest(Initramfs::Load), Need::Qemu],
+        timeout: 1800,
+        long: true,
         ..BASE
     },
     Boot {

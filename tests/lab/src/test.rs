@@ -20,8 +20,9 @@ use crate::{cargo, check, guest, host};
 /// Where the results go.
 const RESULTS: &str = "build/test-results.json";
 
-/// Runs what `wanted` names (all if empty): `check`, `units`, or names of boots. Whether all passed.
-pub fn run(wanted: &[String], parallel: usize) -> Result<bool> {
+/// Runs what `wanted` names: `check`, `units`, or names of boots; if empty, all but the long boots, which `all` adds.
+/// Whether all passed.
+pub fn run(wanted: &[String], all: bool, parallel: usize) -> Result<bool> {
     let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|want| want == name);
     if let Some(unknown) = wanted.iter().find(|want| {
         !["check", "units"].contains(&want.as_str()) && BOOTS.iter().all(|boot| boot.name != **want)
@@ -49,6 +50,7 @@ pub fn run(wanted: &[String], parallel: usize) -> Result<bool> {
         BOOTS
             .iter()
             .filter(|boot| is_wanted(boot.name) && fits(boot))
+            .filter(|boot| all || !boot.long || !wanted.is_empty())
             .collect(),
     );
     let found = Mutex::new(Vec::new());
