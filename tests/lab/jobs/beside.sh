@@ -10,11 +10,11 @@ for what in "$@"; do
 $(grep kvm.intel /modules.list)
 LINE
 		touch running
-		echo 0 > times
+		echo 0 > count.txt
 		(
 			while [ -e running ]; do
 				# shellcheck disable=SC2086
-				rmmod kvm_intel && insmod "$module" $options && echo $(($(cat times) + 1)) > times
+				rmmod kvm_intel && insmod "$module" $options && echo $(($(cat count.txt) + 1)) > count.txt
 				sleep 0.1
 			done
 		) 2> reload.err &
@@ -22,7 +22,7 @@ LINE
 		rm running
 		wait
 		begin "kvm_intel comes and goes"
-		check "at least 2 times" test "$(cat times)" -ge 2
+		check "at least 2 times" test "$(cat count.txt)" -ge 2
 		check "without error" test ! -s reload.err
 		finish "kvm_intel comes and goes"
 		;;
