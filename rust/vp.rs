@@ -12,6 +12,7 @@ mod mmio;
 pub(crate) mod registers;
 pub(crate) mod setup;
 pub(crate) mod shared;
+mod synic;
 
 use self::core::{Activity, Deferred, VpCore};
 use crate::device::ROOT_HVCALL;
@@ -32,7 +33,6 @@ use entry::Running;
 use exits::msr::Env;
 use exits::Leave;
 use hv1::msr::Origin;
-use hv1::OverlayKind;
 use kernel::ioctl::_IOR;
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
@@ -240,9 +240,8 @@ impl Vp {
                 };
                 Ok(false)
             }
-            Leave::AssistPage(gpn) => {
-                let page = &core.assist_page;
-                partition.place_page(page, OverlayKind::VpAssistPage, gpn);
+            Leave::Overlay(kind, gpn) => {
+                core.place_overlay(partition, kind, gpn);
                 core.deferred = Deferred::Advance;
                 Ok(false)
             }
@@ -356,9 +355,10 @@ impl Vp {
         message.unrecoverable(self.index, capture.as_ref());
     }
 
-    /// How long a halted VP may sleep: until its LAPIC timer is due.
+    /// How long a halted VP may sleep: until a timer of its is due.
     fn timeout_ns(&self, core: &VpCore) -> u64 {
-        if core.timer_tsc == u64::MAX || core.activity != Activity::Halted {
+        let sleeps = matches!(core.activity, Activity::Halted | Activity::Idle);
+        if core.timer_tsc == u64::MAX || !sleeps {
             return u64::MAX;
         }
         let ticks = core.timer_tsc.saturating_sub(rdtsc());

@@ -20,8 +20,8 @@ use kernel::sync::{Arc, SpinLock};
 
 /// VPs that a partition may have.
 pub(crate) const MAX_VPS: usize = 64;
-/// Overlay pages of a partition: two, and one of each VP.
-const MAX_OVERLAYS: usize = MAX_VPS + 2;
+/// Overlay pages of a partition: two, and three of each VP.
+const MAX_OVERLAYS: usize = 3 * MAX_VPS + 2;
 
 static NEXT_ROOT: AtomicU64 = AtomicU64::new(1);
 

@@ -77,6 +77,14 @@ impl Pages {
         T::read(bytes)
     }
 
+    /// The words of the first page, which guests write, too.
+    pub(crate) fn words(&self) -> &[AtomicU32; PAGE_SIZE / 4] {
+        // SAFETY: At least a page, aligned, initialised, and living as long as `self`. Any content is valid, and who
+        // uses these words uses no slice of the same pages meanwhile, which takes `&mut self` or is for pages that
+        // guests do not see.
+        unsafe { &*self.virt.as_ptr().cast() }
+    }
+
     /// Takes the 32-bit word at `offset` of the first page and leaves 0.
     pub(crate) fn take_shared_u32(&self, offset: usize) -> u32 {
         if offset + 4 > PAGE_SIZE || offset % 4 != 0 {

@@ -10,6 +10,7 @@ use crate::vmx::vmcs::Vmcs;
 use core::ops::Range;
 use cpumodel::msr::MTRR_SLOTS;
 use ept::Placement;
+use hv1::RefTime;
 use kernel::error::Result;
 use vapic::{ApicPage, Lapic};
 use vmxdef::events::IntrInfo;
@@ -31,6 +32,8 @@ pub(crate) enum Activity {
     Running,
     /// After HLT, until an interrupt.
     Halted,
+    /// After a read of HV_X64_MSR_GUEST_IDLE, until an interrupt, taken or not.
+    Idle,
     /// After INIT, until a start-up IPI.
     WaitForSipi,
     /// After a triple fault, until INIT or reset.
@@ -94,6 +97,10 @@ pub(crate) struct VpCore {
     pub(crate) synthetic: hv1::msr::VpState,
     /// The VP assist page.
     pub(crate) assist_page: Pages,
+    /// Synthetic interrupt message page.
+    pub(crate) simp: Pages,
+    /// Synthetic interrupt event flags page.
+    pub(crate) siefp: Pages,
     pub(crate) lapic: Lapic<PageBox<ApicPage>>,
     /// TSC that the guest reads minus the host's.
     pub(crate) tsc_offset: u64,
@@ -105,6 +112,10 @@ pub(crate) struct VpCore {
     /// Host TSC ticks inside the guest's windows.
     pub(crate) runtime_ticks: u64,
     /// Host TSC when the LAPIC timer is due; u64::MAX: never.
+    lapic_tsc: u64,
+    /// Host TSC when the synthetic timers are due; u64::MAX: never.
+    pub(super) stimer_tsc: u64,
+    /// The earlier of the two.
     pub(crate) timer_tsc: u64,
     /// Host TSC when the open window began; 0: none is open.
     pub(crate) window_tsc: u64,
@@ -155,6 +166,8 @@ impl VpCore {
             spec_ctrl: SpecCtrl::new(),
             synthetic: hv1::msr::VpState::new(),
             assist_page: Pages::new(0)?,
+            simp: Pages::new(0)?,
+            siefp: Pages::new(0)?,
             lapic,
             tsc_offset,
             tsc_adjust: 0,
@@ -162,6 +175,8 @@ impl VpCore {
             placement: Placement::new(),
             vpid,
             runtime_ticks: 0,
+            lapic_tsc: u64::MAX,
+            stimer_tsc: u64::MAX,
             timer_tsc: u64::MAX,
             window_tsc: 0,
             timer_changed: false,
@@ -190,6 +205,12 @@ impl VpCore {
         tsc.wrapping_add(self.tsc_offset)
     }
 
+    /// The partition's TSC at host TSC `tsc`: the guest's without the VP's own adjustment.
+    #[inline(always)]
+    pub(crate) fn partition_tsc(&self, tsc: u64) -> u64 {
+        self.guest_tsc(tsc).wrapping_sub(self.tsc_adjust)
+    }
+
     /// Host TSC ticks in windows up to host TSC `now`.
     #[inline]
     pub(crate) fn runtime_at(&self, now: u64) -> u64 {
@@ -204,10 +225,28 @@ impl VpCore {
     #[inline]
     pub(crate) fn update_timer(&mut self) {
         let now = rdtsc();
-        self.timer_tsc = match self.lapic.timer_ticks_left(self.guest_tsc(now)) {
+        self.lapic_tsc = match self.lapic.timer_ticks_left(self.guest_tsc(now)) {
             Some(left) => now.saturating_add(left).min(u64::MAX - 1),
             None => u64::MAX,
         };
+        self.timer_tsc = self.lapic_tsc.min(self.stimer_tsc);
         self.timer_changed = true;
+    }
+
+    /// The LAPIC timer and the synthetic timers, if they are due at host TSC `now`.
+    #[inline]
+    pub(super) fn run_timers(&mut self, now: u64, time: &RefTime) {
+        if now < self.timer_tsc {
+            return;
+        }
+        if now >= self.stimer_tsc {
+            self.run_stimers(now, time);
+        }
+        if now >= self.lapic_tsc {
+            let guest_now = self.guest_tsc(now);
+            let _ = self.lapic.timer_expire(guest_now);
+        }
+        self.update_timer();
+        self.check_events = true;
     }
 }

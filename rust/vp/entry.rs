@@ -71,7 +71,7 @@ unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
         }
     }
     if running.core.timer_tsc != u64::MAX {
-        running.core.run_timer(rdtsc());
+        running.core.run_timers(rdtsc(), &running.config.time);
     }
     if running.core.timer_changed {
         arm_preemption_timer(running);
@@ -253,13 +253,20 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
     if events & event::SIPI != 0 && core.activity == Activity::WaitForSipi {
         setup::start(vmcs, core, running.shared.sipi_vector());
     }
-    core.run_timer(rdtsc());
+    core.run_timers(rdtsc(), &running.config.time);
     match core.activity {
         Activity::Running => {}
         Activity::WaitForSipi => return Err(Leave::Halt),
         Activity::Shutdown => return Err(Leave::Stopped),
         Activity::Halted => {
             if !core.wakes(vmcs.read(GUEST_RFLAGS) & RFLAGS_IF != 0) {
+                return Err(Leave::Halt);
+            }
+            core.activity = Activity::Running;
+        }
+        // F-ID1: whatever RFLAGS.IF.
+        Activity::Idle => {
+            if !core.wakes(true) {
                 return Err(Leave::Halt);
             }
             core.activity = Activity::Running;
@@ -271,7 +278,7 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
     Ok(())
 }
 
-/// An exit when the LAPIC timer is due. Exits do not stop the LAPIC's clock but this one's, so that
+/// An exit when a timer is due. Exits do not stop the timers' clock but this one's, so that
 /// each exit looks at the clock too.
 fn arm_preemption_timer(running: &mut Running<'_>) {
     running.core.timer_changed = false;

@@ -14,6 +14,7 @@ use super::core::{Activity, VpCore, RAX, RCX, RDX};
 use super::entry::Running;
 use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::CurrentVmcs;
+use hv1::OverlayKind;
 use vmxdef::events::{interruptibility, IntrInfo};
 use vmxdef::exit::{EptViolation, EXIT_REASON_ENTRY_FAILURE};
 use vmxdef::field::*;
@@ -44,8 +45,8 @@ pub(crate) enum Leave {
     ReadMsr(u32),
     /// A synthetic MSR that is the partition's.
     WriteMsr(u32, u64),
-    /// The VP's assist page is to appear at this guest page, or nowhere.
-    AssistPage(Option<u64>),
+    /// An overlay page of the VP is to appear at this guest page, or nowhere.
+    Overlay(OverlayKind, Option<u64>),
     /// Level-triggered interrupt ended: tell the VMM's IOAPIC.
     Eoi(u8),
     /// Triple fault.
@@ -229,7 +230,7 @@ pub(super) fn cpl(r: &Running<'_>) -> u8 {
     x86def::segment::ar::dpl(r.window.vmcs.read(GUEST_SS_AR_BYTES))
 }
 
-/// The LAPIC timer is due, at which each entry looks anyway, or the stay was long enough.
+/// A timer is due, at which each entry looks anyway, or the stay was long enough.
 fn preemption_timer(r: &mut Running<'_>) -> bool {
     // It keeps 0 and would fire again at once.
     r.core.timer_changed = true;
@@ -247,6 +248,15 @@ fn halt(r: &mut Running<'_>) -> bool {
         return true;
     }
     r.core.activity = Activity::Halted;
+    leave(r, Leave::Halt)
+}
+
+/// A read of HV_X64_MSR_GUEST_IDLE, behind which RIP is already (M-F0, F-ID1).
+pub(super) fn idle(r: &mut Running<'_>) -> bool {
+    if r.core.wakes(true) {
+        return true;
+    }
+    r.core.activity = Activity::Idle;
     leave(r, Leave::Halt)
 }
 

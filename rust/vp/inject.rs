@@ -89,17 +89,6 @@ impl VpCore {
         events & (event::INIT | event::SIPI | event::PARTITION)
     }
 
-    /// The LAPIC timer, if it is due at host TSC `now`.
-    #[inline]
-    pub(super) fn run_timer(&mut self, now: u64) {
-        if now >= self.timer_tsc {
-            let guest_now = self.guest_tsc(now);
-            let _ = self.lapic.timer_expire(guest_now);
-            self.update_timer();
-            self.check_events = true;
-        }
-    }
-
     /// Whether a halted VP wakes.
     pub(super) fn wakes(&self, interrupts_enabled: bool) -> bool {
         self.nmi_pending
@@ -144,7 +133,7 @@ impl VpCore {
             self.write_event(vmcs, IntrInfo::new(intr_type::NMI, vector::NMI));
         } else if !shadow && vmcs.read(GUEST_RFLAGS) & RFLAGS_IF != 0 {
             let vector = match self.extint_pending.take() {
-                None => self.lapic.acknowledge(),
+                None => self.acknowledge(),
                 extint => extint,
             };
             if let Some(vector) = vector {
@@ -162,9 +151,19 @@ impl VpCore {
         self.update_tpr_threshold(vmcs);
     }
 
+    /// Takes the LAPIC's interrupt; that of a SINT with AutoEOI ends with this.
+    #[inline]
+    fn acknowledge(&mut self) -> Option<u8> {
+        let vector = self.lapic.acknowledge()?;
+        if self.synthetic.synic.ends_by_itself(vector) {
+            self.lapic.auto_eoi(vector);
+        }
+        Some(vector)
+    }
+
     fn write_event(&mut self, vmcs: &CurrentVmcs<'_>, info: IntrInfo) {
         vmcs.write(VM_ENTRY_INTR_INFO_FIELD, info.0);
-        if self.activity == Activity::Halted {
+        if matches!(self.activity, Activity::Halted | Activity::Idle) {
             self.activity = Activity::Running;
         }
     }

@@ -269,6 +269,7 @@ fn read_special(
         Special::ActivityState => match core.activity {
             Activity::WaitForSipi => HV_INTERNAL_ACTIVITY_STARTUP_SUSPEND,
             Activity::Halted => HV_INTERNAL_ACTIVITY_HALT_SUSPEND,
+            Activity::Idle => HV_INTERNAL_ACTIVITY_IDLE_SUSPEND,
             Activity::Running | Activity::Shutdown => 0,
         },
         Special::InitialApicId => u64::from(core.lapic.apic_id()),
@@ -449,6 +450,7 @@ fn write_special(
                 0 => Activity::Running,
                 HV_INTERNAL_ACTIVITY_STARTUP_SUSPEND => Activity::WaitForSipi,
                 HV_INTERNAL_ACTIVITY_HALT_SUSPEND => Activity::Halted,
+                HV_INTERNAL_ACTIVITY_IDLE_SUSPEND => Activity::Idle,
                 _ => return Err(bad),
             };
         }

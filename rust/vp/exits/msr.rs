@@ -78,6 +78,10 @@ fn read_synthetic(r: &mut Running<'_>, msr: u32) -> bool {
         None => leave(r, Leave::ReadMsr(msr)),
         Some(Err(_)) => fault(r, vector::GP, 0),
         Some(Ok(VpRead::Value(value))) => give(r, value),
+        Some(Ok(VpRead::Idle)) => {
+            give(r, 0);
+            super::idle(r)
+        }
         Some(Ok(VpRead::Tpr)) => {
             let tpr = u64::from(r.core.lapic.tpr());
             give(r, tpr)
@@ -97,7 +101,14 @@ fn write_synthetic(r: &mut Running<'_>, msr: u32, value: u64) -> bool {
     let effect = match write_vp_msr(msr, value, Origin::Guest, features, index, state) {
         None => return leave(r, Leave::WriteMsr(msr, value)),
         Some(Err(_)) => return fault(r, vector::GP, 0),
-        Some(Ok(VpEffect::Overlay { gpn, .. })) => return leave(r, Leave::AssistPage(gpn)),
+        Some(Ok(VpEffect::Overlay { overlay, gpn })) => {
+            return leave(r, Leave::Overlay(overlay.kind, gpn))
+        }
+        Some(Ok(VpEffect::None)) => Effect::None,
+        Some(Ok(VpEffect::Synic)) => {
+            r.core.run_stimers_soon();
+            Effect::None
+        }
         Some(Ok(VpEffect::Eoi)) => match r.core.lapic.eoi() {
             Some(eoi) => Effect::Eoi(eoi),
             None => Effect::None,
@@ -277,12 +288,9 @@ impl VpEnv for Env<'_> {
 
     #[inline(always)]
     fn reference_time_100ns(&self) -> u64 {
-        // The partition's TSC: the VP's without its own adjustment.
-        let tsc = self
-            .core
-            .guest_tsc(self.now)
-            .wrapping_sub(self.core.tsc_adjust);
-        self.config.time.now_100ns(tsc)
+        self.config
+            .time
+            .now_100ns(self.core.partition_tsc(self.now))
     }
 
     #[inline(always)]

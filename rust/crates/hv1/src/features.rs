@@ -73,15 +73,19 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::HV1)
     .union(Synthetic::ACCESS_VP_RUN_TIME_REG)
     .union(Synthetic::ACCESS_PARTITION_REFERENCE_COUNTER)
+    .union(Synthetic::ACCESS_SYNIC_REGS)
+    .union(Synthetic::ACCESS_SYNTHETIC_TIMER_REGS)
     .union(Synthetic::ACCESS_INTR_CTRL_REGS)
     .union(Synthetic::ACCESS_HYPERCALL_REGS)
     .union(Synthetic::ACCESS_VP_INDEX)
     .union(Synthetic::ACCESS_PARTITION_REFERENCE_TSC)
+    .union(Synthetic::ACCESS_GUEST_IDLE_REG)
     .union(Synthetic::ACCESS_FREQUENCY_REGS)
+    .union(Synthetic::DIRECT_SYNTHETIC_TIMERS)
     .union(Synthetic::NOTIFY_LONG_SPIN_WAIT);
 
 /// Which privilege each synthetic feature brings.
-const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 7] = [
+const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 10] = [
     (
         Synthetic::ACCESS_VP_RUN_TIME_REG,
         Privilege::ACCESS_VP_RUN_TIME_REG,
@@ -89,6 +93,15 @@ const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 7] = [
     (
         Synthetic::ACCESS_PARTITION_REFERENCE_COUNTER,
         Privilege::ACCESS_PARTITION_REFERENCE_COUNTER,
+    ),
+    (Synthetic::ACCESS_SYNIC_REGS, Privilege::ACCESS_SYNIC_REGS),
+    (
+        Synthetic::ACCESS_SYNTHETIC_TIMER_REGS,
+        Privilege::ACCESS_SYNTHETIC_TIMER_REGS,
+    ),
+    (
+        Synthetic::ACCESS_GUEST_IDLE_REG,
+        Privilege::ACCESS_GUEST_IDLE_REG,
     ),
     (
         Synthetic::ACCESS_INTR_CTRL_REGS,
@@ -132,12 +145,25 @@ impl PartitionFeatures {
             i += 1;
         }
         let hv1 = synthetic.contains(Synthetic::HV1);
+        // Without the timers' registers it would be of no use.
+        let direct = synthetic.contains(
+            Synthetic::DIRECT_SYNTHETIC_TIMERS.union(Synthetic::ACCESS_SYNTHETIC_TIMER_REGS),
+        );
         Self {
             synthetic,
             privileges,
             edx: HvFeaturesEdx::FREQUENCY_REGS_AVAILABLE
                 .when(privileges.contains(Privilege::ACCESS_FREQUENCY_REGS))
-                .union(HvFeaturesEdx::HYPERCALL_MSR_LOCK_AVAILABLE.when(hv1)),
+                .union(HvFeaturesEdx::HYPERCALL_MSR_LOCK_AVAILABLE.when(hv1))
+                .union(HvFeaturesEdx::DIRECT_SYNTHETIC_TIMERS.when(direct))
+                .union(
+                    HvFeaturesEdx::SINT_POLLING_MODE_AVAILABLE
+                        .when(privileges.contains(Privilege::ACCESS_SYNIC_REGS)),
+                )
+                .union(
+                    HvFeaturesEdx::GUEST_IDLE_AVAILABLE
+                        .when(privileges.contains(Privilege::ACCESS_GUEST_IDLE_REG)),
+                ),
             recommendations: HvRecommendations::USE_RELAXED_TIMING.when(hv1),
             version: HypervisorVersion::COMPATIBLE,
             limits,
@@ -173,11 +199,8 @@ mod tests {
     fn only_what_is_implemented_is_granted() {
         let f = PartitionFeatures::new(HvSyntheticProcessorFeatures(u64::MAX), limits());
         assert_eq!(f.synthetic, IMPLEMENTED);
-        assert!(!f.privileges.intersects(Privilege::ACCESS_SYNIC_REGS));
-        assert!(!f
-            .privileges
-            .intersects(Privilege::ACCESS_SYNTHETIC_TIMER_REGS));
-        assert!(!f.edx.contains(HvFeaturesEdx::DIRECT_SYNTHETIC_TIMERS));
+        assert!(!f.privileges.intersects(Privilege::ACCESS_VSM));
+        assert!(!f.edx.contains(HvFeaturesEdx::GUEST_CRASH_REGS_AVAILABLE));
     }
 
     /// HV#1: what a third party must clear is clear whatever is asked for (rows marked M0).

@@ -13,6 +13,8 @@
 //! | [`msr`] | synthetic MSRs |
 //! | [`hypercall`] | calling convention, table of calls, the page |
 //! | [`overlay`] | which overlay page is visible where |
+//! | [`synic`] | messages and events for a VP |
+//! | [`stimer`] | synthetic timers |
 //! | [`time`] | reference counter and reference TSC page |
 
 #![no_std]
@@ -27,11 +29,15 @@ pub mod features;
 pub mod hypercall;
 pub mod msr;
 pub mod overlay;
+pub mod stimer;
+pub mod synic;
 pub mod time;
 
 pub use cpuid::cpuid;
 pub use features::{PartitionFeatures, PartitionLimits};
 pub use overlay::{Overlay, OverlayKind, Overlays};
+pub use stimer::Stimers;
+pub use synic::Synic;
 pub use time::RefTime;
 
 #[cfg(test)]

@@ -140,13 +140,12 @@ pub fn read_msr<E: VpEnv>(
         Access::TimeRefCount => env.reference_time_100ns(),
         Access::TscFrequency => features.limits.tsc_hz,
         Access::ApicFrequency => features.limits.apic_hz,
-        Access::Eoi | Access::Icr | Access::Tpr | Access::VpAssistPage => {
-            return Err(MsrError::GeneralProtection)
-        }
         Access::Absent { reset } => match origin {
             Origin::Guest => return Err(MsrError::GeneralProtection),
             Origin::Host => reset,
         },
+        // The VP's own.
+        _ => return Err(MsrError::GeneralProtection),
     })
 }
 
@@ -163,18 +162,10 @@ pub fn write_msr(
         Access::GuestOsId => Ok(state.write_guest_os_id(value, origin)),
         Access::Hypercall => state.write_hypercall(value, origin, features),
         Access::ReferenceTsc => Ok(state.write_reference_tsc(value, features)),
-        Access::VpIndex
-        | Access::VpRuntime
-        | Access::TimeRefCount
-        | Access::TscFrequency
-        | Access::ApicFrequency
-        | Access::Eoi
-        | Access::Icr
-        | Access::Tpr
-        | Access::VpAssistPage => Err(MsrError::GeneralProtection),
         // A VMM saves and restores whole lists of registers; the value of one that is not there cannot have changed.
         Access::Absent { reset } if origin == Origin::Host && value == reset => Ok(MsrEffect::None),
-        Access::Absent { .. } => Err(MsrError::GeneralProtection),
+        // Read-only, absent, or the VP's own.
+        _ => Err(MsrError::GeneralProtection),
     }
 }
 

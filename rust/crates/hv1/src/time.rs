@@ -11,6 +11,8 @@ use hvdef::{HvReferenceTscPage, HV_CLOCK_HZ, HV_REFERENCE_TSC_SEQUENCE_INVALID};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefTime {
     scale: u64,
+    /// TSC ticks in 100 ns, rounded up, with 32 binary digits.
+    ticks_q32: u64,
     offset: i64,
     frozen: Option<u64>,
     sequence: u32,
@@ -46,6 +48,8 @@ impl RefTime {
         }
         let mut time = Self {
             scale: div_2_64(HV_CLOCK_HZ, tsc_hz),
+            ticks_q32: (tsc_hz / HV_CLOCK_HZ) << 32
+                | (((tsc_hz % HV_CLOCK_HZ) << 32) / HV_CLOCK_HZ + 1),
             offset: 0,
             frozen: None,
             sequence: 1,
@@ -77,6 +81,25 @@ impl RefTime {
             Some(time) => time,
             None => self.scaled(tsc).wrapping_add(self.offset as u64),
         }
+    }
+
+    /// TSC ticks from TSC value `tsc` on after which the counter has reached `time`: at least so many, and hardly more.
+    /// 0: it has. `None`: it stands still.
+    #[inline]
+    pub const fn ticks_until(&self, tsc: u64, time: u64) -> Option<u64> {
+        let left = time.saturating_sub(self.now_100ns(tsc));
+        if left == 0 {
+            return Some(0);
+        }
+        if self.frozen.is_some() {
+            return None;
+        }
+        let ticks = (left as u128 * self.ticks_q32 as u128) >> 32;
+        Some(if ticks >= u64::MAX as u128 {
+            u64::MAX
+        } else {
+            ticks as u64 + 1
+        })
     }
 
     /// Whether the counter stands still.
@@ -162,6 +185,31 @@ mod tests {
         assert_eq!(div_2_64(u64::MAX - 1, u64::MAX), u64::MAX - 1);
         assert!(RefTime::new(HV_CLOCK_HZ, 0, true).is_none());
         assert!(RefTime::new(0, 0, true).is_none());
+    }
+
+    /// F-TM1: never early, and late by less than a unit and a billionth of the way.
+    #[test]
+    fn ticks_until() {
+        let mut rng = 3;
+        for _ in 0..20_000 {
+            let hz = HV_CLOCK_HZ + 1 + xorshift(&mut rng) % 10_000_000_000;
+            let tsc = xorshift(&mut rng) >> 4;
+            let mut t = RefTime::new(hz, tsc - tsc % 1000, true).unwrap();
+            let way = xorshift(&mut rng) >> (24 + xorshift(&mut rng) % 40);
+            let time = t.now_100ns(tsc) + way;
+            let ticks = t.ticks_until(tsc, time).unwrap();
+            let then = t.now_100ns(tsc + ticks);
+            assert!(then >= time, "{then} before {time} at {hz} Hz");
+            assert!(
+                then <= time + 1 + way / 1_000_000_000,
+                "{then} after {time}"
+            );
+            assert_eq!(t.ticks_until(tsc, time - way), Some(0));
+            t.freeze(tsc);
+            assert_eq!(t.ticks_until(tsc, time + 1), None);
+        }
+        let t = RefTime::new(20_000_000_000, 0, true).unwrap();
+        assert_eq!(t.ticks_until(0, u64::MAX), Some(u64::MAX));
     }
 
     /// A year at 3 GHz is off by less than a microsecond.

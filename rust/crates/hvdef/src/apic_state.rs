@@ -67,7 +67,7 @@ wire_struct! {
         pub config: u64,
         /// Count register.
         pub count: u64,
-        /// Lateness of a periodic timer.
+        /// Periodic and running: reference time of the next tick in its raster; else 0.
         pub adjustment: u64,
         /// When the undelivered message's timer expired.
         pub undelivered_exp_time: u64,

@@ -1,18 +1,23 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
-//! Synthetic MSRs that each VP has for itself, opened by AccessIntrCtrlRegs: the local APIC's most used registers and
-//! the VP assist page (M-70 to M-73). Only the VP's own thread uses them, so they need no lock.
+//! Synthetic MSRs that each VP has for itself: the local APIC's most used registers and the VP assist page (M-70 to
+//! M-73), SynIC and synthetic timers (M-80 to M-B1), GUEST_IDLE (M-F0). Only the VP's own thread uses them, so they
+//! need no lock.
 //!
 //! A caller that has them asks here first, and [`super::read_msr`] or [`super::write_msr`] where this says `None`.
 
 use super::{find, Access, MsrError, Origin};
-use crate::{Overlay, OverlayKind, PartitionFeatures};
-use hvdef::{HV_X64_MSR_PAGE_ENABLE, HV_X64_MSR_PAGE_GPN_SHIFT};
+use crate::{Overlay, OverlayKind, PartitionFeatures, Stimers, Synic};
+use hvdef::{HV_SYNIC_VERSION_1, HV_X64_MSR_PAGE_ENABLE, HV_X64_MSR_PAGE_GPN_SHIFT};
 
-/// Registers that are kept here. Zero after creation, reset and INIT.
+/// Registers that are kept here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VpState {
     vp_assist_page: u64,
+    /// Synthetic interrupt controller.
+    pub synic: Synic,
+    /// Synthetic timers.
+    pub stimers: Stimers,
 }
 
 /// What a read gives.
@@ -24,12 +29,18 @@ pub enum VpRead {
     Icr,
     /// The local APIC's task priority register.
     Tpr,
+    /// Zero, after the VP has slept until an interrupt came, whatever RFLAGS.IF (F-ID1).
+    Idle,
 }
 
 /// What the caller has to do after a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum VpEffect {
-    /// Place the VP's assist page at page `gpn`, or take it away.
+    /// Nothing.
+    None,
+    /// Messages may be deliverable, timers may have started: [`Stimers::run`] is due.
+    Synic,
+    /// Place an overlay page of the VP at page `gpn`, or take it away; then as after [`Self::Synic`].
     Overlay {
         /// The page.
         overlay: Overlay,
@@ -62,6 +73,23 @@ pub fn read_vp_msr(
         Access::Icr => Ok(VpRead::Icr),
         Access::Tpr => Ok(VpRead::Tpr),
         Access::VpAssistPage => Ok(VpRead::Value(state.vp_assist_page)),
+        Access::GuestIdle if origin == Origin::Guest => Ok(VpRead::Idle),
+        access => return read_synic(access, state).map(|value| Ok(VpRead::Value(value))),
+    })
+}
+
+fn read_synic(access: Access, state: &VpState) -> Option<u64> {
+    let synic = &state.synic;
+    Some(match access {
+        Access::Scontrol => synic.scontrol,
+        Access::Sversion => HV_SYNIC_VERSION_1,
+        Access::Siefp => synic.siefp,
+        Access::Simp => synic.simp,
+        // M-84: it can be read.
+        Access::Eom | Access::GuestIdle => 0,
+        Access::Sint(n) => synic.sint(n),
+        Access::StimerConfig(n) => state.stimers.config(n),
+        Access::StimerCount(n) => state.stimers.count(n),
         _ => return None,
     })
 }
@@ -89,25 +117,76 @@ pub fn write_vp_msr(
         Access::Eoi | Access::Icr | Access::Tpr => Err(MsrError::GeneralProtection),
         Access::VpAssistPage => {
             state.vp_assist_page = value;
-            Ok(state.assist_effect(features, vp_index))
+            Ok(overlay(
+                OverlayKind::VpAssistPage,
+                value,
+                features,
+                vp_index,
+            ))
         }
+        Access::StimerConfig(n) => state
+            .stimers
+            .write_config(n, value)
+            .map(|()| VpEffect::Synic),
+        Access::StimerCount(n) => {
+            state.stimers.write_count(n, value);
+            Ok(VpEffect::Synic)
+        }
+        access => return write_synic(access, value, origin, features, vp_index, state),
+    })
+}
+
+fn write_synic(
+    access: Access,
+    value: u64,
+    origin: Origin,
+    features: &PartitionFeatures,
+    vp_index: u32,
+    state: &mut VpState,
+) -> Option<Result<VpEffect, MsrError>> {
+    let synic = &mut state.synic;
+    Some(match access {
+        Access::Scontrol => {
+            synic.scontrol = value;
+            Ok(VpEffect::Synic)
+        }
+        Access::Siefp => {
+            synic.siefp = value;
+            Ok(overlay(OverlayKind::Siefp, value, features, vp_index))
+        }
+        Access::Simp => {
+            synic.simp = value;
+            Ok(overlay(OverlayKind::Simp, value, features, vp_index))
+        }
+        Access::Eom => Ok(VpEffect::Synic),
+        Access::Sint(n) => synic.write_sint(n, value).map(|()| VpEffect::Synic),
+        // A VMM writes back what it read.
+        Access::Sversion if origin == Origin::Host && value == HV_SYNIC_VERSION_1 => {
+            Ok(VpEffect::None)
+        }
+        Access::GuestIdle if origin == Origin::Host && value == 0 => Ok(VpEffect::None),
+        Access::Sversion | Access::GuestIdle => Err(MsrError::GeneralProtection),
         _ => return None,
     })
+}
+
+/// M-73, M-82, M-83: a page number out of range is no fault, the page just cannot be reached.
+fn overlay(kind: OverlayKind, value: u64, features: &PartitionFeatures, vp_index: u32) -> VpEffect {
+    let gpn = value >> HV_X64_MSR_PAGE_GPN_SHIFT;
+    let enabled = value & HV_X64_MSR_PAGE_ENABLE != 0;
+    VpEffect::Overlay {
+        overlay: Overlay::vp(kind, vp_index),
+        gpn: (enabled && features.gpn_in_range(gpn)).then_some(gpn),
+    }
 }
 
 impl VpState {
     /// State after creation and reset.
     pub const fn new() -> Self {
-        Self { vp_assist_page: 0 }
-    }
-
-    /// M-73: a page number out of range is no fault, the page just cannot be reached.
-    fn assist_effect(&self, features: &PartitionFeatures, vp_index: u32) -> VpEffect {
-        let gpn = self.vp_assist_page >> HV_X64_MSR_PAGE_GPN_SHIFT;
-        let enabled = self.vp_assist_page & HV_X64_MSR_PAGE_ENABLE != 0;
-        VpEffect::Overlay {
-            overlay: Overlay::vp(OverlayKind::VpAssistPage, vp_index),
-            gpn: (enabled && features.gpn_in_range(gpn)).then_some(gpn),
+        Self {
+            vp_assist_page: 0,
+            synic: Synic::new(),
+            stimers: Stimers::new(),
         }
     }
 }
@@ -191,6 +270,69 @@ mod tests {
         assert_eq!(get(HV_X64_MSR_VP_INDEX, &s), None);
         assert_eq!(set(HV_X64_MSR_REFERENCE_TSC, 0, &mut s), None);
         assert_eq!(get(0x10, &s), Some(Err(MsrError::NotMine)));
+    }
+
+    /// M-80 to M-B1: reset values, what sticks, what the caller is told.
+    #[test]
+    fn synic_registers() {
+        let mut s = VpState::new();
+        let place = |kind, gpn| {
+            let overlay = Overlay::vp(kind, 3);
+            Some(Ok(VpEffect::Overlay { overlay, gpn }))
+        };
+        let synic = Some(Ok(VpEffect::Synic));
+        let value = |v| Some(Ok(VpRead::Value(v)));
+        let registers = (HV_X64_MSR_SCONTROL..=HV_X64_MSR_EOM)
+            .chain(HV_X64_MSR_SINT0..=HV_X64_MSR_SINT15)
+            .chain(HV_X64_MSR_STIMER0_CONFIG..=HV_X64_MSR_STIMER3_COUNT);
+        for msr in registers {
+            let reset = match msr {
+                HV_X64_MSR_SVERSION => 1,
+                HV_X64_MSR_SINT0..=HV_X64_MSR_SINT15 => 0x1_0000,
+                _ => 0,
+            };
+            assert_eq!(get(msr, &s), value(reset), "{msr:x}");
+        }
+        assert_eq!(set(HV_X64_MSR_SVERSION, 1, &mut s), Some(Err(GP)));
+        assert_eq!(set(HV_X64_MSR_SCONTROL, 1, &mut s), synic);
+        assert_eq!(get(HV_X64_MSR_SCONTROL, &s), value(1));
+        assert_eq!(set(HV_X64_MSR_EOM, 0, &mut s), synic);
+        for (msr, kind) in [
+            (HV_X64_MSR_SIMP, OverlayKind::Simp),
+            (HV_X64_MSR_SIEFP, OverlayKind::Siefp),
+        ] {
+            assert_eq!(set(msr, 0x7001, &mut s), place(kind, Some(7)));
+            assert_eq!(get(msr, &s), value(0x7001));
+            assert_eq!(set(msr, (1 << 39) | 1, &mut s), place(kind, None));
+            assert_eq!(set(msr, 0x7000, &mut s), place(kind, None));
+        }
+        for sint in HV_X64_MSR_SINT0..=HV_X64_MSR_SINT15 {
+            assert_eq!(set(sint, 15, &mut s), Some(Err(GP)));
+            assert_eq!(get(sint, &s), value(0x1_0000));
+            assert_eq!(set(sint, u64::from(sint & 15) | 0x30, &mut s), synic);
+            assert_eq!(get(sint, &s), value(u64::from(sint & 15) | 0x30));
+        }
+        for n in 0..4 {
+            let (config, count) = (
+                HV_X64_MSR_STIMER0_CONFIG + 2 * n,
+                HV_X64_MSR_STIMER0_COUNT + 2 * n,
+            );
+            assert_eq!(set(config, 1 << 20, &mut s), Some(Err(GP)));
+            assert_eq!(set(config, 0x1408, &mut s), synic);
+            assert_eq!(set(count, u64::from(n) + 9, &mut s), synic);
+            assert_eq!(get(config, &s), value(0x1409));
+            assert_eq!(get(count, &s), value(u64::from(n) + 9));
+        }
+    }
+
+    /// M-F0.
+    #[test]
+    fn guest_idle() {
+        let mut s = VpState::new();
+        assert_eq!(get(HV_X64_MSR_GUEST_IDLE, &s), Some(Ok(VpRead::Idle)));
+        assert_eq!(set(HV_X64_MSR_GUEST_IDLE, 0, &mut s), Some(Err(GP)));
+        let host = read_vp_msr(HV_X64_MSR_GUEST_IDLE, Origin::Host, &granted(), &s);
+        assert_eq!(host, Some(Ok(VpRead::Value(0))));
     }
 
     /// A VMM can restore state, not give commands.

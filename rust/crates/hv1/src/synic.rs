@@ -1,0 +1,201 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+
+//! The synthetic interrupt controller of a VP (M-80 to M-90, F-SY1 to F-SY9): registers, message slots, event flags.
+//!
+//! The VP's thread alone fills slots and sets flags, while any of the guest's VPs may read and write both pages.
+
+use crate::msr::MsrError;
+use core::sync::atomic::{fence, AtomicU32, Ordering};
+use hvdef::{
+    HVMSG_NONE, HV_EVENT_FLAGS_COUNT, HV_HYP_PAGE_SIZE, HV_MESSAGE_FLAG_PENDING,
+    HV_MESSAGE_PAYLOAD_BYTE_COUNT, HV_MESSAGE_SIZE, HV_SYNIC_CONTROL_ENABLE,
+    HV_SYNIC_SINT_AUTO_EOI, HV_SYNIC_SINT_COUNT, HV_SYNIC_SINT_MASKED, HV_SYNIC_SINT_POLLING,
+    HV_SYNIC_SINT_VECTOR, HV_X64_MSR_PAGE_ENABLE,
+};
+
+/// The message page or the event flags page, which the guest shares.
+pub type SynicPage = [AtomicU32; HV_HYP_PAGE_SIZE / 4];
+
+/// Words of a message slot.
+const SLOT: usize = HV_MESSAGE_SIZE / 4;
+/// Words of a message's header.
+const HEADER: usize = (HV_MESSAGE_SIZE - HV_MESSAGE_PAYLOAD_BYTE_COUNT) / 4;
+/// Words of the event flags of one SINT.
+const FLAGS: usize = HV_EVENT_FLAGS_COUNT as usize / 32;
+/// `HV_MESSAGE_FLAG_PENDING` in the header's second word.
+const PENDING: u32 = (HV_MESSAGE_FLAG_PENDING as u32) << 8;
+
+/// What became of a message or an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is there; interrupt the VP with this vector.
+    Interrupt(u8),
+    /// It is there; there is nothing to interrupt with (masked, polling, flag already set).
+    Silent,
+    /// The slot is taken, and its message says that another waits.
+    Busy,
+    /// The SynIC or its page is disabled.
+    Off,
+}
+
+/// Registers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Synic {
+    pub(crate) scontrol: u64,
+    pub(crate) siefp: u64,
+    pub(crate) simp: u64,
+    sints: [u64; HV_SYNIC_SINT_COUNT],
+    /// SINTs whose interrupts end as they are delivered.
+    auto_eoi: u16,
+}
+
+impl Default for Synic {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Synic {
+    /// State after creation and reset.
+    pub const fn new() -> Self {
+        Self {
+            scontrol: 0,
+            siefp: 0,
+            simp: 0,
+            sints: [HV_SYNIC_SINT_MASKED; HV_SYNIC_SINT_COUNT],
+            auto_eoi: 0,
+        }
+    }
+
+    /// HV_X64_MSR_SINTx.
+    pub fn sint(&self, sint: u8) -> u64 {
+        self.sints
+            .get(usize::from(sint))
+            .copied()
+            .unwrap_or(HV_SYNIC_SINT_MASKED)
+    }
+
+    /// M-90. An exception's vector is refused, but not in a masked one: guests write the reset value (F-SY12).
+    pub(crate) fn write_sint(&mut self, sint: u8, value: u64) -> Result<(), MsrError> {
+        let masked = value & HV_SYNIC_SINT_MASKED != 0;
+        if !masked && value & HV_SYNIC_SINT_VECTOR < 16 {
+            return Err(MsrError::GeneralProtection);
+        }
+        if let Some(s) = self.sints.get_mut(usize::from(sint)) {
+            *s = value;
+            let bit = 1 << sint;
+            self.auto_eoi &= !bit;
+            if !masked && value & HV_SYNIC_SINT_AUTO_EOI != 0 {
+                self.auto_eoi |= bit;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether an interrupt with `vector` ends as it is delivered (F-SY5).
+    #[inline(always)]
+    pub fn ends_by_itself(&self, vector: u8) -> bool {
+        self.auto_eoi != 0 && self.has_auto_eoi(vector)
+    }
+
+    fn has_auto_eoi(&self, vector: u8) -> bool {
+        (0u8..)
+            .zip(&self.sints)
+            .any(|(i, &s)| self.auto_eoi & 1 << (i & 15) != 0 && s as u8 == vector)
+    }
+
+    /// Whether the VP takes messages.
+    #[inline]
+    pub fn takes_messages(&self) -> bool {
+        self.scontrol & HV_SYNIC_CONTROL_ENABLE != 0 && self.simp & HV_X64_MSR_PAGE_ENABLE != 0
+    }
+
+    /// Whether the VP takes events.
+    #[inline]
+    pub fn takes_events(&self) -> bool {
+        self.scontrol & HV_SYNIC_CONTROL_ENABLE != 0 && self.siefp & HV_X64_MSR_PAGE_ENABLE != 0
+    }
+
+    /// Puts a message into the slot of `sint` (F-SY2, F-SY3). A payload that is too long is cut.
+    pub fn post(
+        &self,
+        page: &SynicPage,
+        sint: u8,
+        message_type: u32,
+        sender: u64,
+        payload: &[u8],
+    ) -> Outcome {
+        if !self.takes_messages() {
+            return Outcome::Off;
+        }
+        let at = usize::from(sint) * SLOT;
+        let Some(slot) = page.get(at..at + SLOT) else {
+            return Outcome::Off;
+        };
+        if fill(slot, message_type, sender, payload) {
+            self.interrupt(sint)
+        } else {
+            Outcome::Busy
+        }
+    }
+
+    /// Sets an event flag of `sint`; the interrupt comes for a flag that was clear (F-SY9).
+    pub fn signal(&self, page: &SynicPage, sint: u8, flag: u16) -> Outcome {
+        let word = usize::from(flag) / 32;
+        if !self.takes_events() || word >= FLAGS {
+            return Outcome::Off;
+        }
+        let Some(word) = page.get(usize::from(sint) * FLAGS + word) else {
+            return Outcome::Off;
+        };
+        let bit = 1 << (flag % 32);
+        if word.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
+            Outcome::Silent
+        } else {
+            self.interrupt(sint)
+        }
+    }
+
+    fn interrupt(&self, sint: u8) -> Outcome {
+        let value = self.sint(sint);
+        if value & (HV_SYNIC_SINT_MASKED | HV_SYNIC_SINT_POLLING) != 0 {
+            Outcome::Silent
+        } else {
+            Outcome::Interrupt(value as u8)
+        }
+    }
+}
+
+/// Fills a free slot; false: it is taken, and says that another message waits.
+fn fill(slot: &[AtomicU32], message_type: u32, sender: u64, payload: &[u8]) -> bool {
+    let [kind, flags, sender_low, sender_high, body @ ..] = slot else {
+        return false;
+    };
+    const { assert!(HEADER == 4) };
+    if kind.load(Ordering::Acquire) != HVMSG_NONE {
+        // The guest clears the type and then looks at the flag; here it is the other way round, so that one of the
+        // two sees the other.
+        flags.fetch_or(PENDING, Ordering::SeqCst);
+        fence(Ordering::SeqCst);
+        if kind.load(Ordering::SeqCst) != HVMSG_NONE {
+            return false;
+        }
+    }
+    let mut size = 0;
+    for (word, chunk) in body.iter().zip(payload.chunks(4)) {
+        let mut bytes = [0; 4];
+        for (to, from) in bytes.iter_mut().zip(chunk) {
+            *to = *from;
+            size += 1;
+        }
+        word.store(u32::from_le_bytes(bytes), Ordering::Relaxed);
+    }
+    sender_low.store(sender as u32, Ordering::Relaxed);
+    sender_high.store((sender >> 32) as u32, Ordering::Relaxed);
+    flags.store(size, Ordering::Relaxed);
+    kind.store(message_type, Ordering::Release);
+    true
+}
+
+#[cfg(test)]
+mod tests;

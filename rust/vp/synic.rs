@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! SynIC and synthetic timers of a VP: `hv1` decides, here are clock, pages and local APIC.
+
+use super::core::VpCore;
+use crate::partition::Partition;
+use crate::sys::pages::{PageBox, Pages};
+use hv1::stimer::{Posted, Sink, NEVER};
+use hv1::synic::{Outcome, Synic};
+use hv1::{OverlayKind, RefTime};
+use hvdef::{HvTimerMessagePayload, Wire, HVMSG_TIMER_EXPIRED};
+use vapic::{ApicPage, Lapic, Trigger};
+
+/// Where the timers' expirations go.
+struct Target<'a> {
+    synic: &'a Synic,
+    simp: &'a Pages,
+    lapic: &'a mut Lapic<PageBox<ApicPage>>,
+}
+
+impl Sink for Target<'_> {
+    fn interrupt(&mut self, vector: u8) {
+        // An APIC that takes none loses it, as any other.
+        let _ = self.lapic.accept(vector, Trigger::Edge);
+    }
+
+    fn message(&mut self, sint: u8, payload: &HvTimerMessagePayload) -> Posted {
+        let mut bytes = [0; HvTimerMessagePayload::SIZE];
+        let _ = payload.write(&mut bytes);
+        let page = self.simp.words();
+        match self.synic.post(page, sint, HVMSG_TIMER_EXPIRED, 0, &bytes) {
+            Outcome::Interrupt(vector) => {
+                self.interrupt(vector);
+                Posted::Delivered
+            }
+            Outcome::Silent => Posted::Delivered,
+            Outcome::Busy => Posted::Busy,
+            Outcome::Off => Posted::Off,
+        }
+    }
+}
+
+impl VpCore {
+    /// Expires what is due of the synthetic timers at host TSC `now`, and delivers messages that wait.
+    pub(super) fn run_stimers(&mut self, now: u64, time: &RefTime) {
+        let tsc = self.partition_tsc(now);
+        let mut target = Target {
+            synic: &self.synthetic.synic,
+            simp: &self.simp,
+            lapic: &mut self.lapic,
+        };
+        let next = self
+            .synthetic
+            .stimers
+            .run(time.now_100ns(tsc), &mut target);
+        self.stimer_tsc = match time.ticks_until(tsc, next) {
+            Some(left) if next != NEVER => now.saturating_add(left).min(u64::MAX - 1),
+            _ => u64::MAX,
+        };
+    }
+
+    /// [`Self::run_stimers`] before the next entry: registers were written, or a message slot may be free.
+    #[inline]
+    pub(crate) fn run_stimers_soon(&mut self) {
+        self.stimer_tsc = 0;
+        self.timer_tsc = 0;
+    }
+
+    /// Shows an overlay page of the VP at page `gpn`, or nowhere. Not in a window.
+    pub(super) fn place_overlay(
+        &mut self,
+        partition: &Partition,
+        kind: OverlayKind,
+        gpn: Option<u64>,
+    ) {
+        let page = match kind {
+            OverlayKind::VpAssistPage => &self.assist_page,
+            OverlayKind::Simp => &self.simp,
+            OverlayKind::Siefp => &self.siefp,
+            // The partition's, or none.
+            OverlayKind::HypercallPage | OverlayKind::ReferenceTsc | OverlayKind::ApicPage => return,
+        };
+        partition.place_page(page, kind, gpn);
+        self.run_stimers_soon();
+    }
+}
