@@ -10,7 +10,7 @@ use super::setup::{segment_fields, write_segment, CR0_OWNED};
 use super::Vp;
 use crate::partition::{Config, Partition};
 use crate::vmx::vmcs::CurrentVmcs;
-use hv1::msr::Origin;
+use hv1::msr::{read_vp_msr, write_vp_msr, MsrError, Origin, VpEffect, VpRead};
 use hvdef::*;
 use vmxdef::controls::entry;
 use vmxdef::events::{interruptibility, intr_type, IntrInfo};
@@ -133,6 +133,17 @@ fn place(name: u32) -> Option<Place> {
         HV_REGISTER_VP_INDEX => Synthetic(HV_X64_MSR_VP_INDEX),
         HV_REGISTER_VP_RUNTIME => Synthetic(HV_X64_MSR_VP_RUNTIME),
         HV_REGISTER_TIME_REF_COUNT => Synthetic(HV_X64_MSR_TIME_REF_COUNT),
+        HV_REGISTER_VP_ASSIST_PAGE => Synthetic(HV_X64_MSR_VP_ASSIST_PAGE),
+        // The same order as the MSRs'.
+        HV_REGISTER_SINT0..=HV_REGISTER_SINT15 => {
+            Synthetic(HV_X64_MSR_SINT0 + (name - HV_REGISTER_SINT0))
+        }
+        HV_REGISTER_SCONTROL..=HV_REGISTER_EOM => {
+            Synthetic(HV_X64_MSR_SCONTROL + (name - HV_REGISTER_SCONTROL))
+        }
+        HV_REGISTER_STIMER0_CONFIG..=HV_REGISTER_STIMER3_COUNT => {
+            Synthetic(HV_X64_MSR_STIMER0_CONFIG + (name - HV_REGISTER_STIMER0_CONFIG))
+        }
         _ => return None,
     })
 }
@@ -152,7 +163,7 @@ pub(crate) fn get(
         let name = u32::read(name).ok_or(HV_STATUS_INVALID_PARAMETER)?;
         let place = place(name).ok_or(HV_STATUS_INVALID_PARAMETER)?;
         let value = if let Place::Synthetic(msr) = place {
-            synthetic(partition, vp, config, msr)?
+            read_synthetic(partition, vp, config, msr)?
         } else {
             vp.with_vmcs(partition, |core, vmcs| read(core, vmcs, config, &place))
                 .map_err(|_| HV_STATUS_OPERATION_FAILED)??
@@ -172,9 +183,7 @@ pub(crate) fn set(partition: &Partition, vp: &Vp, list: &[u8], done: &mut u16) -
         let assoc = HvRegisterAssoc::read(assoc).ok_or(HV_STATUS_INVALID_PARAMETER)?;
         let place = place(assoc.name).ok_or(HV_STATUS_INVALID_PARAMETER)?;
         if let Place::Synthetic(msr) = place {
-            partition
-                .write_msr(msr, assoc.value.low, Origin::Host)
-                .map_err(|_| HV_STATUS_INVALID_PARAMETER)?;
+            write_synthetic(partition, vp, config, msr, assoc.value.low)?;
         } else {
             vp.with_vmcs(partition, |core, vmcs| {
                 write(core, vmcs, config, &place, assoc.value)
@@ -186,16 +195,51 @@ pub(crate) fn set(partition: &Partition, vp: &Vp, list: &[u8], done: &mut u16) -
     Ok(())
 }
 
-fn synthetic(
+fn read_synthetic(
     partition: &Partition,
     vp: &Vp,
     config: &Config,
     msr: u32,
 ) -> HvResult<HvRegisterValue> {
-    vp.with_core(|core| partition.read_msr(msr, Origin::Host, &Env::new(core, config)))
-        .map_err(|_| HV_STATUS_OPERATION_FAILED)?
-        .map(HvRegisterValue::from_u64)
-        .map_err(|_| HV_STATUS_INVALID_PARAMETER)
+    vp.with_core(|core| {
+        let own = read_vp_msr(msr, Origin::Host, &config.features, &core.synthetic);
+        match own {
+            Some(Ok(VpRead::Value(value))) => Ok(value),
+            Some(_) => Err(MsrError::GeneralProtection),
+            None => partition.read_msr(msr, Origin::Host, &Env::new(core, config)),
+        }
+    })
+    .map_err(|_| HV_STATUS_OPERATION_FAILED)?
+    .map(HvRegisterValue::from_u64)
+    .map_err(|_| HV_STATUS_INVALID_PARAMETER)
+}
+
+fn write_synthetic(
+    partition: &Partition,
+    vp: &Vp,
+    config: &Config,
+    msr: u32,
+    value: u64,
+) -> HvResult<()> {
+    vp.with_core(|core| {
+        let (features, state) = (&config.features, &mut core.synthetic);
+        match write_vp_msr(msr, value, Origin::Host, features, vp.index, state) {
+            Some(Ok(VpEffect::Overlay { overlay, gpn })) => {
+                core.place_overlay(partition, overlay.kind, gpn);
+                Ok(())
+            }
+            Some(Ok(VpEffect::Synic)) => {
+                core.run_stimers_soon();
+                Ok(())
+            }
+            Some(Ok(VpEffect::None)) => Ok(()),
+            // The local APIC is restored as a whole.
+            Some(_) => Err(MsrError::GeneralProtection),
+            None => partition.write_msr(msr, value, Origin::Host),
+        }
+    })
+    .map_err(|_| HV_STATUS_OPERATION_FAILED)?
+    .map_err(|_| HV_STATUS_INVALID_PARAMETER)
 }
 
 /// A segment register.

@@ -51,6 +51,7 @@ const TABLE: &[(Value, Value)] = &[
     same(0xffff << 48, 0xffff_8000_1234_5678),
     same(0x7 << 48, 0),
 ];
+const PAGE: &[(Value, Value)] = &[low(0x10_2001), low(u64::MAX), low(0)];
 const XMM: &[(Value, Value)] = &[
     same(u64::MAX, u64::MAX),
     same(0x0123_4567_89ab_cdef, 0xfedc_ba98_7654_3210),
@@ -242,6 +243,29 @@ const ROWS: &[Row] = &[
         0x9_0017,
         &[low(0x10_1001), low(0)],
     ),
+    row("VP_ASSIST_PAGE", 0x9_0013, 0x9_0013, PAGE),
+    row(
+        "SINT0 to SINT15",
+        0xa_0000,
+        0xa_000f,
+        &[low(0x2_0055), low(0x4_0010), low(0x1_0000)],
+    ),
+    row("SCONTROL", 0xa_0010, 0xa_0010, &[low(1), low(0)]),
+    row("SVERSION", 0xa_0011, 0xa_0011, &[low(1)]),
+    row("SIEFP, SIMP", 0xa_0012, 0xa_0013, PAGE),
+    row("EOM", 0xa_0014, 0xa_0014, &[low(0), becomes(7, 0)]),
+    row(
+        "STIMER0_CONFIG",
+        0xb_0000,
+        0xb_0000,
+        &[low(0x2_000e), becomes(1, 0), low(0)],
+    ),
+    row(
+        "STIMER3_COUNT",
+        0xb_0007,
+        0xb_0007,
+        &[low(u64::MAX), low(0)],
+    ),
 ];
 
 /// Names, labels and values that must be refused, and leave the register as it was.
@@ -257,6 +281,13 @@ const REFUSED: &[(&str, u32, &[Value])] = &[
         &[(1 << 63, 0), (1 << 13, 0), (1 << 15, 0), (1 << 32, 0)],
     ),
     ("CR8", 0x4_0004, &[(16, 0), (u64::MAX, 0)]),
+    ("SINT3", 0xa_0003, &[(15, 0), (0x2_0000, 0)]),
+    ("SVERSION", 0xa_0011, &[(0, 0), (2, 0)]),
+    (
+        "STIMER1_CONFIG",
+        0xb_0002,
+        &[(1 << 13, 0), (0x10f1, 0), (1 << 63, 0)],
+    ),
     (
         "XFEM",
         0x4_0005,

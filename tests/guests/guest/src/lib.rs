@@ -81,6 +81,7 @@ pub mod percpu;
 pub mod probe;
 pub mod record;
 pub mod smp;
+pub mod synic;
 pub mod time;
 pub mod user;
 pub mod xstate;

@@ -1,0 +1,410 @@
+// SPDX-License-Identifier: GPL-2.0 OR MIT
+//! Synthetic timers (TLFS 12), and GUEST_IDLE.
+#![no_std]
+#![no_main]
+
+use core::sync::atomic::{AtomicU64, Ordering};
+use guest::expect::{rdmsr_gp, wrmsr_gp, wrmsr_sticks};
+use guest::synic::*;
+use guest::{apic, cpu, hv, idt, image, require, smp, test, time, Pass, Verdict};
+
+/// A vector for timers, and the SINT's.
+const VECTOR: u8 = 0x71;
+const SINT_VECTOR: u8 = 0x81;
+/// 2 ms.
+const SOON: u64 = 20_000;
+
+fn direct_mode() -> bool {
+    there() && guest::cpuid::leaf(0x4000_0003).edx >> 19 & 1 != 0
+}
+
+fn registers() -> Verdict {
+    require!(there(), "no synthetic timers");
+    for timer in 0..4 {
+        assert_eq!(cpu::rdmsr(config(timer)), 0);
+        assert_eq!(cpu::rdmsr(count(timer)), 0);
+        wrmsr_sticks(config(timer), PERIODIC | 4 | AUTO_ENABLE | sint(7));
+        wrmsr_sticks(config(timer), 0);
+        for bit in (13..16).chain(20..64) {
+            wrmsr_gp(config(timer), 1 << bit);
+        }
+        wrmsr_sticks(count(timer), !0);
+        wrmsr_sticks(count(timer), 0);
+        // Enabled, not direct, SINT 0: disabled at once.
+        cpu::wrmsr(config(timer), ENABLE | PERIODIC);
+        assert_eq!(cpu::rdmsr(config(timer)), PERIODIC);
+        cpu::wrmsr(config(timer), 0);
+    }
+    Pass
+}
+
+fn direct_vectors() -> Verdict {
+    require!(direct_mode(), "no direct mode");
+    for vector in 0..16 {
+        wrmsr_gp(config(0), direct(vector) | ENABLE);
+    }
+    wrmsr_sticks(config(0), direct(16) | ENABLE);
+    cpu::wrmsr(config(0), 0);
+    Pass
+}
+
+/// Each of the four, the way Linux uses them: in time, once, disabled afterwards.
+fn one_shot() -> Verdict {
+    require!(direct_mode(), "no direct mode");
+    apic::init();
+    static CAME: AtomicU64 = AtomicU64::new(0);
+    for timer in 0..4 {
+        let vector = VECTOR + timer as u8;
+        idt::hook(vector, |_| {
+            CAME.store(now(), Ordering::Release);
+            apic::eoi();
+        });
+        let armed = direct(vector) | ENABLE | AUTO_ENABLE;
+        cpu::wrmsr(config(timer), armed);
+        for round in 1..=20 {
+            let due = now() + SOON / 8 * (round % 4 + 1);
+            cpu::wrmsr(count(timer), due);
+            assert_eq!(cpu::rdmsr(config(timer)), armed);
+            cpu::sti();
+            let came = time::reached(|| u64::from(idt::count(vector)) == round);
+            cpu::cli();
+            let at = CAME.load(Ordering::Acquire);
+            assert!(came, "timer {timer} did not fire in round {round}");
+            assert!(at >= due, "timer {timer} was early: {at}, due at {due}");
+            assert_eq!(cpu::rdmsr(config(timer)), armed & !ENABLE);
+            assert_eq!(cpu::rdmsr(count(timer)), due);
+        }
+        cpu::wrmsr(count(timer), 0);
+        cpu::wrmsr(config(timer), 0);
+    }
+    Pass
+}
+
+/// A time that has passed: before the next instruction.
+fn in_the_past() -> Verdict {
+    require!(direct_mode(), "no direct mode");
+    apic::init();
+    idt::hook(VECTOR, |_| apic::eoi());
+    cpu::wrmsr(config(0), direct(VECTOR) | AUTO_ENABLE);
+    for round in 1..=10 {
+        cpu::wrmsr(count(0), 1);
+        assert!(apic::vector_bit(apic::IRR, VECTOR), "not pending at once");
+        cpu::take_interrupts();
+        assert_eq!(idt::count(VECTOR), round);
+    }
+    Messages::disable();
+    Pass
+}
+
+fn stopped() -> Verdict {
+    require!(direct_mode(), "no direct mode");
+    apic::init();
+    idt::hook(VECTOR, |_| apic::eoi());
+    let config_only = direct(VECTOR) | AUTO_ENABLE;
+    cpu::wrmsr(config(1), config_only);
+    cpu::wrmsr(count(1), now() + SOON);
+    cpu::wrmsr(count(1), 0);
+    assert_eq!(cpu::rdmsr(config(1)), config_only, "count 0 disables");
+    cpu::wrmsr(config(2), config_only);
+    cpu::wrmsr(count(2), now() + SOON);
+    cpu::wrmsr(config(2), 0);
+    // Without AutoEnable a count starts nothing.
+    cpu::wrmsr(config(3), direct(VECTOR));
+    cpu::wrmsr(count(3), now() + SOON);
+    let end = now() + 3 * SOON;
+    cpu::sti();
+    assert!(time::reached(|| now() > end));
+    cpu::cli();
+    Messages::disable();
+    assert_eq!(idt::count(VECTOR), 0);
+    Pass
+}
+
+/// F-TM8, and the sleeper's accuracy from below.
+fn wakes_from_hlt() -> Verdict {
+    require!(direct_mode(), "no direct mode");
+    apic::init();
+    idt::hook(VECTOR, |_| apic::eoi());
+    cpu::wrmsr(config(0), direct(VECTOR) | AUTO_ENABLE);
+    for round in 1..=10 {
+        let due = now() + SOON * round;
+        cpu::wrmsr(count(0), due);
+        while u64::from(idt::count(VECTOR)) < round {
+            cpu::sti_hlt();
+            cpu::cli();
+        }
+        assert!(now() >= due);
+    }
+    Messages::disable();
+    Pass
+}
+
+/// Ticks come for each period, neither early nor lost.
+fn periodic() -> Verdict {
+    require!(direct_mode(), "no direct mode");
+    apic::init();
+    idt::hook(VECTOR, |_| apic::eoi());
+    cpu::wrmsr(count(0), SOON);
+    let start = now();
+    cpu::wrmsr(config(0), direct(VECTOR) | PERIODIC | ENABLE);
+    while idt::count(VECTOR) < 20 {
+        cpu::sti_hlt();
+        cpu::cli();
+        let (ticks, elapsed) = (u64::from(idt::count(VECTOR)), now() - start);
+        assert!(ticks <= elapsed / SOON, "{ticks} ticks after {elapsed}");
+    }
+    assert_eq!(cpu::rdmsr(count(0)), SOON, "the period stays readable");
+    assert_eq!(cpu::rdmsr(config(0)) & ENABLE, ENABLE);
+    cpu::wrmsr(config(0), 0);
+    let last = idt::count(VECTOR);
+    let end = now() + 2 * SOON;
+    cpu::sti();
+    assert!(time::reached(|| now() > end));
+    cpu::cli();
+    assert!(idt::count(VECTOR) <= last + 1, "it went on");
+    Messages::disable();
+    Pass
+}
+
+/// A period that no machine can keep up with leaves the guest some time, and the machine.
+fn shortest_period() -> Verdict {
+    require!(direct_mode(), "no direct mode");
+    apic::init();
+    idt::hook(VECTOR, |_| apic::eoi());
+    cpu::wrmsr(count(0), 1);
+    cpu::wrmsr(config(0), direct(VECTOR) | PERIODIC | ENABLE);
+    let end = now() + SOON;
+    cpu::sti();
+    let on = time::reached(|| now() > end);
+    cpu::cli();
+    Messages::disable();
+    assert!(on && idt::count(VECTOR) > 2);
+    Pass
+}
+
+fn message() -> Verdict {
+    require!(there(), "no synthetic timers");
+    let messages = Messages::enable(3, u64::from(SINT_VECTOR));
+    idt::hook(SINT_VECTOR, |_| apic::eoi());
+    for round in 1..=10 {
+        let due = now() + SOON;
+        cpu::wrmsr(count(2), due);
+        cpu::wrmsr(config(2), ENABLE | sint(3));
+        cpu::sti();
+        let came = time::reached(|| idt::count(SINT_VECTOR) == round);
+        cpu::cli();
+        assert!(came, "no interrupt in round {round}");
+        assert_eq!(messages.kind(3), TIMER_EXPIRED);
+        assert_eq!(messages.header(3), (24, false));
+        assert_eq!(messages.payload(3, 0), 2, "timer index");
+        assert_eq!(messages.payload(3, 1), due, "expiration time");
+        let delivered = messages.payload(3, 2);
+        assert!(delivered >= due && delivered <= now(), "{delivered}");
+        assert_eq!(cpu::rdmsr(config(2)), sint(3), "still enabled");
+        messages.take(3);
+    }
+    Messages::disable();
+    Pass
+}
+
+/// A message that finds its slot taken says so there, and comes after EOM.
+fn busy_slot() -> Verdict {
+    require!(there(), "no synthetic timers");
+    let messages = Messages::enable(3, u64::from(SINT_VECTOR));
+    idt::hook(SINT_VECTOR, |_| apic::eoi());
+    for timer in [0, 1] {
+        cpu::wrmsr(count(timer), now());
+        cpu::wrmsr(config(timer), ENABLE | sint(3));
+    }
+    cpu::take_interrupts();
+    let first = idt::count(SINT_VECTOR);
+    assert_eq!(
+        (messages.kind(3), messages.payload(3, 0)),
+        (TIMER_EXPIRED, 0)
+    );
+    assert!(messages.header(3).1, "no pending flag");
+    messages.take(3);
+    cpu::take_interrupts();
+    let second = idt::count(SINT_VECTOR);
+    assert_eq!(
+        (messages.kind(3), messages.payload(3, 0)),
+        (TIMER_EXPIRED, 1)
+    );
+    assert!(!messages.header(3).1);
+    messages.take(3);
+    cpu::take_interrupts();
+    assert_eq!((first, second, idt::count(SINT_VECTOR)), (1, 2, 2));
+    // And without EOM by and by.
+    for timer in [0, 1] {
+        cpu::wrmsr(count(timer), now());
+        cpu::wrmsr(config(timer), ENABLE | sint(3));
+    }
+    messages.clear(3);
+    let came = time::reached(|| messages.kind(3) != 0);
+    cpu::take_interrupts();
+    Messages::disable();
+    assert!(came, "never tried again");
+    Pass
+}
+
+/// SynIC or page off: the message waits for them.
+fn message_waits() -> Verdict {
+    require!(there(), "no synthetic timers");
+    let messages = Messages::enable(3, u64::from(SINT_VECTOR));
+    idt::hook(SINT_VECTOR, |_| apic::eoi());
+    let page = cpu::rdmsr(SIMP);
+    for (round, (msr, off, on)) in [(SCONTROL, 0, 1), (SIMP, page & !1, page)]
+        .into_iter()
+        .enumerate()
+    {
+        cpu::wrmsr(msr, off);
+        cpu::wrmsr(count(0), now());
+        cpu::wrmsr(config(0), ENABLE | sint(3));
+        cpu::take_interrupts();
+        assert_eq!(idt::count(SINT_VECTOR), round as u32, "MSR {msr:#x}");
+        cpu::wrmsr(msr, on);
+        cpu::take_interrupts();
+        assert_eq!(idt::count(SINT_VECTOR), round as u32 + 1, "MSR {msr:#x}");
+        assert_eq!(messages.kind(3), TIMER_EXPIRED);
+        messages.take(3);
+    }
+    Messages::disable();
+    Pass
+}
+
+/// Masked or polling: the message comes, the interrupt does not.
+fn silent() -> Verdict {
+    require!(there(), "no synthetic timers");
+    for value in [MASKED, POLLING] {
+        let messages = Messages::enable(5, u64::from(SINT_VECTOR) | value);
+        idt::hook(SINT_VECTOR, |_| apic::eoi());
+        cpu::wrmsr(count(0), now());
+        cpu::wrmsr(config(0), ENABLE | sint(5));
+        assert_eq!(messages.kind(5), TIMER_EXPIRED);
+        cpu::wrmsr(SINT0 + 5, u64::from(SINT_VECTOR));
+        cpu::take_interrupts();
+        assert_eq!(idt::count(SINT_VECTOR), 0, "SINT {value:#x}");
+        Messages::disable();
+    }
+    Pass
+}
+
+fn auto_eoi() -> Verdict {
+    require!(there(), "no synthetic timers");
+    let messages = Messages::enable(4, u64::from(SINT_VECTOR) | AUTO_EOI);
+    static IN_SERVICE: AtomicU64 = AtomicU64::new(9);
+    idt::hook(SINT_VECTOR, |_| {
+        IN_SERVICE.store(
+            apic::vector_bit(apic::ISR, SINT_VECTOR).into(),
+            Ordering::Release,
+        );
+    });
+    for round in 1..=10 {
+        cpu::wrmsr(count(0), now());
+        cpu::wrmsr(config(0), ENABLE | sint(4));
+        cpu::take_interrupts();
+        assert_eq!(idt::count(SINT_VECTOR), round);
+        assert_eq!(IN_SERVICE.load(Ordering::Acquire), 0, "still in service");
+        messages.take(4);
+    }
+    // It can be taken back.
+    cpu::wrmsr(SINT0 + 4, u64::from(SINT_VECTOR));
+    cpu::wrmsr(count(0), now());
+    cpu::wrmsr(config(0), ENABLE | sint(4));
+    cpu::take_interrupts();
+    assert_eq!(IN_SERVICE.load(Ordering::Acquire), 1);
+    apic::eoi();
+    Messages::disable();
+    Pass
+}
+
+/// Each VP has timers of its own.
+fn every_vp() -> Verdict {
+    require!(direct_mode(), "no direct mode");
+    let cpus = smp::start();
+    require!(cpus > 1, "one processor");
+    idt::hook(VECTOR, |_| {
+        if now() >= cpu::rdmsr(count(0)) {
+            RIGHT.fetch_add(1, Ordering::AcqRel);
+        }
+        apic::eoi();
+    });
+    static RIGHT: AtomicU64 = AtomicU64::new(0);
+    RIGHT.store(0, Ordering::Release);
+    extern "C" fn ten(cpu: u64) {
+        cpu::wrmsr(config(0), direct(VECTOR) | AUTO_ENABLE);
+        for round in 0..10 {
+            cpu::wrmsr(count(0), now() + SOON / 4 + 97 * cpu + 13 * round);
+            while cpu::rdmsr(config(0)) & ENABLE != 0 {
+                cpu::sti_hlt();
+                cpu::cli();
+            }
+            cpu::take_interrupts();
+        }
+        cpu::wrmsr(config(0), 0);
+    }
+    for other in 1..cpus {
+        smp::post(other, ten, other as u64);
+    }
+    apic::init_best();
+    ten(0);
+    for other in 1..cpus {
+        smp::join(other);
+    }
+    assert_eq!(RIGHT.load(Ordering::Acquire), 10 * cpus as u64);
+    Pass
+}
+
+/// The read comes back when an interrupt comes, also one that cannot be taken.
+fn guest_idle() -> Verdict {
+    require!(direct_mode() && hv::privilege(10), "no GUEST_IDLE");
+    apic::init();
+    idt::hook(VECTOR, |_| apic::eoi());
+    wrmsr_gp(GUEST_IDLE, 0);
+    cpu::wrmsr(config(0), direct(VECTOR) | AUTO_ENABLE);
+    for round in 1..=5 {
+        let due = now() + SOON;
+        cpu::wrmsr(count(0), due);
+        assert_eq!(cpu::rdmsr(GUEST_IDLE), 0);
+        assert!(now() >= due, "came back before an interrupt");
+        assert_eq!(idt::count(VECTOR), round - 1, "RFLAGS.IF is 0");
+        // One is pending: at once.
+        assert_eq!(cpu::rdmsr(GUEST_IDLE), 0);
+        cpu::take_interrupts();
+        assert_eq!(idt::count(VECTOR), round);
+    }
+    Messages::disable();
+    Pass
+}
+
+/// Without the privilege there is none of it.
+fn absent() -> Verdict {
+    require!(hv::present() && !hv::privilege(3), "the timers are there");
+    for timer in 0..4 {
+        rdmsr_gp(config(timer));
+        rdmsr_gp(count(timer));
+    }
+    Pass
+}
+
+image!(
+    "stimer",
+    [
+        test!(registers, "M-B0 M-B1", registers),
+        test!(direct_vectors, "F-TM7 M-B0", direct_vectors),
+        test!(one_shot, "F-TM1 F-TM2 F-TM5 F-TM7", one_shot),
+        test!(in_the_past, "F-TM2 M-B1", in_the_past),
+        test!(stopped, "F-TM5 M-B1", stopped),
+        test!(wakes_from_hlt, "F-TM8", wakes_from_hlt),
+        test!(periodic, "F-TM3", periodic),
+        test!(shortest_period, "F-TM3", shortest_period),
+        test!(message, "F-TM6 F-SY2", message),
+        test!(busy_slot, "F-SY2 F-SY4 M-84", busy_slot),
+        test!(message_waits, "F-SY1 K-12", message_waits),
+        test!(silent, "F-SY3 F-SY6 K-13", silent),
+        test!(auto_eoi, "F-SY5", auto_eoi),
+        test!(every_vp, "M-B0 F-TM8", every_vp),
+        test!(guest_idle, "M-F0 F-ID1", guest_idle),
+        test!(absent, "C-R8", absent),
+    ]
+);
