@@ -49,10 +49,7 @@ impl VpCore {
             simp: &self.simp,
             lapic: &mut self.lapic,
         };
-        let next = self
-            .synthetic
-            .stimers
-            .run(time.now_100ns(tsc), &mut target);
+        let next = self.synthetic.stimers.run(time.now_100ns(tsc), &mut target);
         self.stimer_tsc = match time.ticks_until(tsc, next) {
             Some(left) if next != NEVER => now.saturating_add(left).min(u64::MAX - 1),
             _ => u64::MAX,
@@ -78,7 +75,9 @@ impl VpCore {
             OverlayKind::Simp => &self.simp,
             OverlayKind::Siefp => &self.siefp,
             // The partition's, or none.
-            OverlayKind::HypercallPage | OverlayKind::ReferenceTsc | OverlayKind::ApicPage => return,
+            OverlayKind::HypercallPage | OverlayKind::ReferenceTsc | OverlayKind::ApicPage => {
+                return
+            }
         };
         partition.place_page(page, kind, gpn);
         self.run_stimers_soon();

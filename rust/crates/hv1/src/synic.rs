@@ -101,7 +101,7 @@ impl Synic {
     fn has_auto_eoi(&self, vector: u8) -> bool {
         (0u8..)
             .zip(&self.sints)
-            .any(|(i, &s)| self.auto_eoi & 1 << (i & 15) != 0 && s as u8 == vector)
+            .any(|(i, &s)| self.auto_eoi & (1 << (i & 15)) != 0 && s as u8 == vector)
     }
 
     /// Whether the VP takes messages.

@@ -48,7 +48,7 @@ impl RefTime {
         }
         let mut time = Self {
             scale: div_2_64(HV_CLOCK_HZ, tsc_hz),
-            ticks_q32: (tsc_hz / HV_CLOCK_HZ) << 32
+            ticks_q32: ((tsc_hz / HV_CLOCK_HZ) << 32)
                 | (((tsc_hz % HV_CLOCK_HZ) << 32) / HV_CLOCK_HZ + 1),
             offset: 0,
             frozen: None,

@@ -4,7 +4,7 @@ use super::*;
 use crate::testing::xorshift;
 use std::vec::Vec;
 
-const ONE_SHOT: u64 = HV_STIMER_DIRECT | 0x40 << HV_STIMER_VECTOR_SHIFT;
+const ONE_SHOT: u64 = HV_STIMER_DIRECT | (0x40 << HV_STIMER_VECTOR_SHIFT);
 const PERIODIC: u64 = ONE_SHOT | HV_STIMER_PERIODIC;
 const GP: Result<(), MsrError> = Err(MsrError::GeneralProtection);
 
@@ -45,7 +45,7 @@ fn config() {
         assert_eq!(t.write_config(0, 1 << bit), GP, "bit {bit}");
     }
     for vector in 0..16 {
-        let config = HV_STIMER_DIRECT | vector << HV_STIMER_VECTOR_SHIFT;
+        let config = HV_STIMER_DIRECT | (vector << HV_STIMER_VECTOR_SHIFT);
         assert_eq!(t.write_config(1, config | HV_STIMER_ENABLE), GP);
         assert_eq!(t.write_config(1, config), Ok(()));
         // Nor does AutoEnable enable it.
@@ -56,7 +56,7 @@ fn config() {
     t.write_config(2, HV_STIMER_ENABLE | HV_STIMER_PERIODIC)
         .unwrap();
     assert_eq!(t.config(2), HV_STIMER_PERIODIC);
-    let config = HV_STIMER_ENABLE | 3 << HV_STIMER_SINT_SHIFT;
+    let config = HV_STIMER_ENABLE | (3 << HV_STIMER_SINT_SHIFT);
     t.write_config(2, config).unwrap();
     assert_eq!(t.config(2), config);
     assert_eq!(t.config(3), 0);
@@ -199,7 +199,7 @@ fn random() {
         for _ in 0..2000 {
             let one_shot = (xorshift(&mut rng) % 8 == 0).then(|| {
                 let due = now + xorshift(&mut rng) % 50_000;
-                t.write_config(0, HV_STIMER_AUTO_ENABLE | ONE_SHOT + 16)
+                t.write_config(0, HV_STIMER_AUTO_ENABLE | (ONE_SHOT + 16))
                     .unwrap();
                 t.write_count(0, due);
                 due
@@ -310,7 +310,7 @@ fn restore_checks() {
     let mut state = HvSyntheticTimersState::ZERO;
     state.timers[1].config = 1 << 20;
     assert!(Stimers::restore(&state).is_err());
-    state.timers[1].config = HV_STIMER_ENABLE | 1 << HV_STIMER_SINT_SHIFT;
+    state.timers[1].config = HV_STIMER_ENABLE | (1 << HV_STIMER_SINT_SHIFT);
     state.timers[1].count = 77;
     state.timers[1].flags = HV_STIMER_UNDELIVERED;
     state.timers[1].undelivered_exp_time = 50;
