@@ -104,7 +104,7 @@ fn events() {
         assert_eq!(s.signal(&page, 2, flag), Outcome::Interrupt(0x35));
         assert_eq!(s.signal(&page, 2, flag), Outcome::Silent);
         let at = 2 * 64 + usize::from(flag) / 32;
-        assert_ne!(page[at].load(Ordering::Relaxed) & 1 << (flag % 32), 0);
+        assert_ne!(page[at].load(Ordering::Relaxed) & (1 << (flag % 32)), 0);
     }
     assert_eq!(s.signal(&page, 2, 2048), Outcome::Off);
     assert_eq!(s.signal(&page, 16, 0), Outcome::Off);
