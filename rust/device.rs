@@ -81,8 +81,7 @@ fn create_partition(machine: &Arc<Machine>, arg: usize) -> Result<isize> {
         disabled.xsave.0 = v2.pt_disabled_xsave;
     }
     let partition = Partition::new(machine.clone(), v1.pt_flags, disabled)?;
-    let file = Arc::new(PartitionFile(partition), GFP_KERNEL_ACCOUNT)?;
-    Ok(anon_fd(file)? as isize)
+    Ok(anon_fd(PartitionFile::new(partition)?)? as isize)
 }
 
 /// An open /dev/hvrs.

@@ -7,7 +7,12 @@
 //! in a window.
 
 pub(crate) mod hvcall;
+mod interrupt;
+pub(crate) mod ioeventfd;
+mod irqfd;
 pub(crate) mod memory;
+mod registry;
+mod routing;
 pub(crate) mod space;
 
 use crate::device::ROOT_HVCALL;
@@ -27,17 +32,24 @@ use ept::{EptConfig, PageSize, Rights};
 use hv1::msr::{MsrEffect, MsrError, Origin, PartitionState, VpEnv};
 use hv1::{Overlay, OverlayKind, PartitionFeatures, PartitionLimits, RefTime};
 use hvdef::{HvHardwareFeatures, HvSyntheticProcessorFeatures, Wire};
+use ioeventfd::IoEventFd;
+use irqfd::{Irqfds, Line};
 use kernel::ioctl::{_IO, _IOW};
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow, Mutex, SetOnce};
 use memory::Memory;
+use registry::Registry;
+use routing::Routes;
 use space::{Space, MAX_VPS};
 use vmxdef::caps::ept_vpid;
 use vmxdef::controls::secondary;
 
 const INITIALIZE_PARTITION: u32 = _IO(MSHV_IOCTL, 0);
 const CREATE_VP: u32 = _IOW::<mshv_create_vp>(MSHV_IOCTL, 1);
+const IRQFD: u32 = _IOW::<mshv_user_irqfd>(MSHV_IOCTL, 3);
+const IOEVENTFD: u32 = _IOW::<mshv_user_ioeventfd>(MSHV_IOCTL, 4);
+const SET_MSI_ROUTING: u32 = _IOW::<mshv_user_irq_table>(MSHV_IOCTL, 5);
 const SET_GUEST_MEMORY: u32 = _IOW::<mshv_user_mem_region>(MSHV_IOCTL, 2);
 
 /// Clock of the local APICs' timers, before their divider.
@@ -90,6 +102,12 @@ pub(crate) struct Partition {
     vps: [SetOnce<Pin<KBox<Vp>>>; MAX_VPS],
     /// One above the highest index of a VP.
     vps_end: AtomicU32,
+    /// Lines whose end of interrupt an irqfd waits for.
+    #[pin]
+    resampled: Registry<Line>,
+    /// Writes of the guest that signal eventfds.
+    #[pin]
+    pub(crate) ioeventfds: Registry<IoEventFd>,
     // After the VPs: they are dropped first.
     #[pin]
     pub(crate) memory: Memory,
@@ -128,6 +146,8 @@ impl Partition {
                 tsc_page: SetOnce::new(),
                 vps: [const { SetOnce::new() }; MAX_VPS],
                 vps_end: AtomicU32::new(0),
+                resampled <- Registry::new(),
+                ioeventfds <- Registry::new(),
                 memory <- Memory::new(space),
             }),
             GFP_KERNEL_ACCOUNT,
@@ -378,14 +398,32 @@ fn ept_config(machine: &Machine, super_pages: bool) -> EptConfig {
     }
 }
 
-/// An open partition.
-pub(crate) struct PartitionFile(pub(crate) Arc<Partition>);
+/// An open partition. What the kernel does for it by eventfds ends with it.
+#[pin_data]
+pub(crate) struct PartitionFile {
+    partition: Arc<Partition>,
+    #[pin]
+    irqfds: Mutex<Irqfds>,
+}
+
+impl PartitionFile {
+    /// The file of `partition`.
+    pub(crate) fn new(partition: Arc<Partition>) -> Result<Arc<Self>> {
+        Arc::pin_init(
+            pin_init!(Self {
+                irqfds <- new_mutex!(Irqfds::new(partition.clone())),
+                partition,
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )
+    }
+}
 
 impl FileOps for PartitionFile {
     const NAME: &'static CStr = c"mshv_partition";
 
     fn ioctl(this: ArcBorrow<'_, Self>, cmd: u32, arg: usize) -> Result<isize> {
-        let partition = &this.0;
+        let partition = &this.partition;
         match cmd {
             INITIALIZE_PARTITION => partition.initialize()?,
             CREATE_VP => return Partition::create_vp(partition, arg),
@@ -397,6 +435,12 @@ impl FileOps for PartitionFile {
                     partition.memory.bytes.load(Ordering::Relaxed),
                     Ordering::Relaxed,
                 );
+            }
+            IRQFD => this.irqfds.lock().set(&user::read(arg)?)?,
+            IOEVENTFD => partition.ioeventfds.set(&user::read(arg)?)?,
+            SET_MSI_ROUTING => {
+                let routes = Routes::read(arg)?;
+                this.irqfds.lock().set_routes(routes);
             }
             ROOT_HVCALL => return hvcall::on_partition(partition, arg),
             _ => return Err(ENOTTY),

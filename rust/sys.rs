@@ -6,11 +6,13 @@
 #![allow(unsafe_code)] // UNSAFETY: this layer is the FFI boundary.
 
 pub(crate) mod ept_frames;
+pub(crate) mod eventfd;
 pub(crate) mod file;
 pub(crate) mod guest_memory;
 pub(crate) mod host;
 pub(crate) mod mutex;
 pub(crate) mod pages;
+pub(crate) mod published;
 pub(crate) mod sleeper;
 pub(crate) mod user;
 pub(crate) mod window;

@@ -17,6 +17,7 @@ mod synic;
 use self::core::{Activity, Deferred, VpCore};
 use crate::device::ROOT_HVCALL;
 use crate::machine::{Machine, Vpid};
+use crate::partition::ioeventfd::Bus;
 use crate::partition::memory::{Access, Resolved};
 use crate::partition::{hvcall, Config, Partition};
 use crate::sys::bindings::*;
@@ -218,6 +219,9 @@ impl Vp {
                 Ok(false)
             }
             Leave::Eoi(vector) => {
+                if partition.resample(vector) {
+                    return Ok(false);
+                }
                 message.apic_eoi(self.index, vector);
                 Ok(true)
             }
@@ -276,6 +280,9 @@ impl Vp {
                 if apic {
                     return mmio::apic_access(self, partition, core, capture, gpa, message);
                 }
+                if access == Access::Write && mmio::io_event(partition, core, capture, gpa) {
+                    return Ok(false);
+                }
                 if outcome == Resolved::Denied {
                     if let Some(vector) = partition.overlay_fault(gpa >> 12) {
                         core.deferred = Deferred::Exception(vector);
@@ -295,6 +302,9 @@ impl Vp {
                     return Err(EIO);
                 };
                 let access = vmxdef::exit::IoAccess(qualification);
+                if io_event(partition, core, access) {
+                    return Ok(false);
+                }
                 let bytes = if access.is_string() {
                     gva::fetch(partition, capture)
                 } else {
@@ -417,6 +427,22 @@ impl Vp {
     pub(crate) fn with_core<R>(&self, f: impl FnOnce(&mut VpCore) -> R) -> Result<R> {
         Ok(f(&mut *self.core.lock()?))
     }
+}
+
+/// An OUT to a port. True: it signalled an ioeventfd, and is done. String instructions are left to
+/// the VMM.
+fn io_event(partition: &Partition, core: &mut VpCore, access: vmxdef::exit::IoAccess) -> bool {
+    if access.is_in() || access.is_string() {
+        return false;
+    }
+    let len = u32::from(access.size());
+    let value = core.gprs[self::core::RAX] & u64::MAX >> (64 - 8 * len.clamp(1, 8));
+    let port = u64::from(access.port());
+    let done = partition.ioeventfds.write(Bus::Port, port, len, value);
+    if done {
+        core.deferred = Deferred::Advance;
+    }
+    done
 }
 
 /// What of the VP's state CPUID depends on.

@@ -270,16 +270,6 @@ fn assert_interrupt(partition: &Partition, input: &[u8]) -> HvResult<()> {
     } else {
         Trigger::Edge
     };
-    for (index, target) in partition.shared_vps() {
-        if !target.destination().accepts(destination, mode) {
-            continue;
-        }
-        if crate::vp::exits::ipi::deliver(target, mode, request.vector as u8, trigger, true) {
-            partition.kick_all(1 << index);
-        }
-        if mode == DeliveryMode::LowestPriority {
-            break;
-        }
-    }
+    super::interrupt::send(partition, destination, mode, request.vector as u8, trigger);
     Ok(())
 }

@@ -4,6 +4,8 @@
  */
 #include <linux/anon_inodes.h>
 #include <linux/entry-virt.h>
+#include <linux/eventfd.h>
+#include <linux/file.h>
 #include <linux/hmm.h>
 #include <linux/hrtimer.h>
 #include <linux/kdebug.h>
@@ -11,6 +13,7 @@
 #include <linux/mm.h>
 #include <linux/mmu_notifier.h>
 #include <linux/panic_notifier.h>
+#include <linux/poll.h>
 #include <linux/ratelimit.h>
 #include <linux/rcuwait.h>
 #include <linux/sched/mm.h>
@@ -389,6 +392,129 @@ int hvrs_vma_insert_page(struct vm_area_struct *vma, void *page)
 int hvrs_anon_fd(const char *name, const struct file_operations *fops, void *priv, int flags)
 {
 	return anon_inode_getfd(name, fops, priv, flags);
+}
+
+/* ---- eventfds ---- */
+
+int hvrs_eventfd_get(int fd, struct eventfd_ctx **out)
+{
+	struct eventfd_ctx *eventfd = eventfd_ctx_fdget(fd);
+
+	if (IS_ERR(eventfd))
+		return PTR_ERR(eventfd);
+	*out = eventfd;
+	return 0;
+}
+
+void hvrs_eventfd_put(struct eventfd_ctx *eventfd)
+{
+	eventfd_ctx_put(eventfd);
+}
+
+void hvrs_eventfd_signal(struct eventfd_ctx *eventfd)
+{
+	eventfd_signal(eventfd);
+}
+
+struct hvrs_watch {
+	wait_queue_entry_t wait;
+	poll_table table;
+	/* NULL: not started. */
+	wait_queue_head_t *queue;
+	int error;
+	/* Until it is started: one that is kept would never hang up. */
+	struct file *file;
+	struct eventfd_ctx *eventfd;
+	hvrs_signalled_fn signalled;
+	void *context;
+};
+
+/* Under the queue's lock, with interrupts off. */
+static int hvrs_watch_wake(wait_queue_entry_t *wait, unsigned int mode, int sync, void *key)
+{
+	struct hvrs_watch *w = container_of(wait, struct hvrs_watch, wait);
+	__poll_t events = key_to_poll(key);
+	u64 count;
+
+	if (events & EPOLLIN) {
+		eventfd_ctx_do_read(w->eventfd, &count);
+		w->signalled(w->context, false);
+	}
+	if (events & EPOLLHUP)
+		w->signalled(w->context, true);
+	return !!(events & EPOLLIN);
+}
+
+static void hvrs_watch_queue(struct file *file, wait_queue_head_t *queue, poll_table *table)
+{
+	struct hvrs_watch *w = container_of(table, struct hvrs_watch, table);
+
+	w->error = add_wait_queue_priority_exclusive(queue, &w->wait);
+	if (!w->error)
+		w->queue = queue;
+}
+
+int hvrs_watch_new(int fd, hvrs_signalled_fn signalled, void *context, struct hvrs_watch **out)
+{
+	struct hvrs_watch *w = kzalloc(sizeof(*w), GFP_KERNEL_ACCOUNT);
+	int ret;
+
+	if (!w)
+		return -ENOMEM;
+	w->file = fget(fd);
+	if (!w->file) {
+		kfree(w);
+		return -EBADF;
+	}
+	w->eventfd = eventfd_ctx_fileget(w->file);
+	if (IS_ERR(w->eventfd)) {
+		ret = PTR_ERR(w->eventfd);
+		fput(w->file);
+		kfree(w);
+		return ret;
+	}
+	w->signalled = signalled;
+	w->context = context;
+	*out = w;
+	return 0;
+}
+
+struct eventfd_ctx *hvrs_watch_eventfd(struct hvrs_watch *w)
+{
+	return w->eventfd;
+}
+
+int hvrs_watch_start(struct hvrs_watch *w)
+{
+	__poll_t events;
+
+	w->error = -EINVAL;
+	init_waitqueue_func_entry(&w->wait, hvrs_watch_wake);
+	init_poll_funcptr(&w->table, hvrs_watch_queue);
+	events = vfs_poll(w->file, &w->table);
+	fput(w->file);
+	w->file = NULL;
+	return w->error ?: !!(events & EPOLLIN);
+}
+
+void hvrs_watch_sync(struct hvrs_watch *w)
+{
+	if (!w->queue)
+		return;
+	spin_lock_irq(&w->queue->lock);
+	spin_unlock_irq(&w->queue->lock);
+}
+
+void hvrs_watch_free(struct hvrs_watch *w)
+{
+	u64 count;
+
+	if (w->queue)
+		eventfd_ctx_remove_wait_queue(w->eventfd, &w->wait, &count);
+	if (w->file)
+		fput(w->file);
+	eventfd_ctx_put(w->eventfd);
+	kfree(w);
 }
 
 /* ---- log ---- */

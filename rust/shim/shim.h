@@ -117,6 +117,30 @@ int hvrs_vma_insert_page(struct vm_area_struct *vma, void *page);
 
 int hvrs_anon_fd(const char *name, const struct file_operations *fops, void *priv, int flags);
 
+/* ---- eventfds ---- */
+
+struct eventfd_ctx;
+struct hvrs_watch;
+
+/* -EBADF, -EINVAL: not an eventfd. */
+int hvrs_eventfd_get(int fd, struct eventfd_ctx **out);
+void hvrs_eventfd_put(struct eventfd_ctx *eventfd);
+void hvrs_eventfd_signal(struct eventfd_ctx *eventfd);
+
+/* Atomic context. @hung_up: the eventfd's last file was closed; else it was signalled. */
+typedef void (*hvrs_signalled_fn)(void *context, bool hung_up);
+
+/* Takes the signals of an eventfd in place of its readers, once started. */
+int hvrs_watch_new(int fd, hvrs_signalled_fn signalled, void *context, struct hvrs_watch **out);
+/* Identity, while the watch lives. */
+struct eventfd_ctx *hvrs_watch_eventfd(struct hvrs_watch *watch);
+/* -EBUSY: somebody else takes its signals; 1: it is signalled already; 0. Once. */
+int hvrs_watch_start(struct hvrs_watch *watch);
+/* Waits until no call of a started watch's @signalled is running. */
+void hvrs_watch_sync(struct hvrs_watch *watch);
+/* No more calls of @signalled afterwards. */
+void hvrs_watch_free(struct hvrs_watch *watch);
+
 /* ---- log ---- */
 
 /* Rate-limited notice about a guest. */

@@ -1,16 +1,18 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! The APIC page of xAPIC mode: the module decodes the few instructions that access it.
+//! Memory that the module serves itself, for which it decodes a few instructions: the APIC page of
+//! xAPIC mode, and addresses of ioeventfds.
 
 use super::core::{Deferred, VpCore};
 use super::exits::ipi::effect_of;
 use super::gva;
 use super::message::{Capture, Message};
 use super::Vp;
+use crate::partition::ioeventfd::Bus;
 use crate::partition::memory::{Access as Right, Resolved};
 use crate::partition::Partition;
 use crate::vmx::insn::rdtsc;
-use decode::{decode, Access, Mode};
+use decode::{decode, Access, Instruction, Mode};
 use kernel::error::Result;
 use x86def::cr;
 
@@ -31,15 +33,7 @@ pub(super) fn apic_access(
     message: &mut Message,
 ) -> Result<bool> {
     let bytes = gva::fetch(partition, capture);
-    let mode = if capture.efer & cr::EFER_LMA != 0 && capture.cs.attributes & 1 << 13 != 0 {
-        Mode::Bits64
-    } else if capture.cs.attributes & 1 << 14 != 0 {
-        Mode::Bits32
-    } else {
-        Mode::Bits16
-    };
-    let code = bytes.bytes.get(..bytes.len as usize).unwrap_or(&[]);
-    let Ok(instruction) = decode(code, mode) else {
+    let Some(instruction) = instruction(capture, &bytes) else {
         message.memory(
             vp.index,
             capture,
@@ -75,9 +69,60 @@ pub(super) fn apic_access(
     let mut kicks = 0;
     let eoi = effect_of(core, &vp.shared, partition, effect, &mut kicks);
     partition.kick_all(kicks);
-    if let Some(vector) = eoi {
+    if let Some(vector) = eoi.filter(|&vector| !partition.resample(vector)) {
         message.apic_eoi(vp.index, vector);
         return Ok(true);
     }
     Ok(false)
+}
+
+fn instruction(capture: &Capture, bytes: &gva::Bytes) -> Option<Instruction> {
+    let mode = if capture.efer & cr::EFER_LMA != 0 && capture.cs.attributes & 1 << 13 != 0 {
+        Mode::Bits64
+    } else if capture.cs.attributes & 1 << 14 != 0 {
+        Mode::Bits32
+    } else {
+        Mode::Bits16
+    };
+    let code = bytes.bytes.get(..bytes.len as usize).unwrap_or(&[]);
+    decode(code, mode).ok()
+}
+
+/// Executes a store to `gpa` if it signals an ioeventfd. False: it is for the VMM.
+pub(super) fn io_event(
+    partition: &Partition,
+    core: &mut VpCore,
+    capture: &Capture,
+    gpa: u64,
+) -> bool {
+    // While an event is delivered, it is not the instruction at RIP that writes.
+    if !partition.ioeventfds.is_at(Bus::Memory, gpa) || capture.injecting {
+        return false;
+    }
+    let Some(instruction) = instruction(capture, &gva::fetch(partition, capture)) else {
+        return false;
+    };
+    let size = instruction.size.bytes();
+    let in_page = (gpa & 0xfff) + u64::from(size) <= 0x1000;
+    if instruction.access() != Access::Write || !in_page {
+        return false;
+    }
+    let mut gprs = core.gprs;
+    gprs[super::core::RSP] = capture.rsp;
+    let mut rflags = capture.rflags;
+    let Some(value) = instruction.execute(&mut gprs, &mut rflags, 0) else {
+        return false;
+    };
+    let done = partition
+        .ioeventfds
+        .write(Bus::Memory, gpa, u32::from(size), value);
+    if done {
+        core.deferred = Deferred::Emulated {
+            length: instruction.len,
+            rsp: gprs[super::core::RSP],
+            rflags,
+        };
+        core.gprs = gprs;
+    }
+    done
 }

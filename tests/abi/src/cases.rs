@@ -2,9 +2,11 @@
 //! All cases, by what they are about.
 
 mod device;
+mod doorbells;
 mod fuzz;
 mod hostile;
 mod hvcall;
+mod interrupts;
 mod life;
 mod live;
 mod messages;
@@ -26,6 +28,8 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         registers::cases(),
         messages::cases(),
         page::cases(),
+        interrupts::cases(),
+        doorbells::cases(),
         signals::cases(),
         live::cases(),
         hostile::cases(),

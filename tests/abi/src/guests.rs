@@ -198,6 +198,130 @@ code! {
         "lidt ds:[0x2000]"
         "int3";
 
+    /// x2APIC on, interrupts on; then halts again and again, counting before.
+    apic_halt "16":
+        "mov ecx, 0x1b"
+        "rdmsr"
+        "or eax, 0xc00"
+        "wrmsr"
+        "mov ecx, 0x80f"
+        "xor edx, edx"
+        "mov eax, 0x1ff"
+        "wrmsr"
+        "sti"
+        "1: inc dword ptr ds:[0x2000]"
+        "hlt"
+        "jmp 1b";
+
+    /// The same, but it spins.
+    apic_spin "16":
+        "mov ecx, 0x1b"
+        "rdmsr"
+        "or eax, 0xc00"
+        "wrmsr"
+        "mov ecx, 0x80f"
+        "xor edx, edx"
+        "mov eax, 0x1ff"
+        "wrmsr"
+        "sti"
+        "1: inc dword ptr ds:[0x2000]"
+        "jmp 1b";
+
+    /// xAPIC by its page (EBP: 0xfee00000, DS: flat), interrupts on; then halts again and again.
+    xapic_halt "16":
+        "mov ebp, 0xfee00000"
+        "mov dword ptr ds:[ebp + 0xf0], 0x1ff"
+        "sti"
+        "1: inc dword ptr ds:[0x2000]"
+        "hlt"
+        "jmp 1b";
+
+    /// Counts interrupts for each APIC id at 0x2200, waits until 0x2100 is not 0, ends the interrupt.
+    interrupt "16":
+        "push eax"
+        "push ecx"
+        "push edx"
+        "push bx"
+        "mov ecx, 0x802"
+        "rdmsr"
+        "mov bx, ax"
+        "shl bx, 2"
+        "lock inc dword ptr cs:[bx + 0x2200]"
+        "1: cmp dword ptr cs:[0x2100], 0"
+        "je 1b"
+        "mov ecx, 0x80b"
+        "xor eax, eax"
+        "xor edx, edx"
+        "wrmsr"
+        "pop bx"
+        "pop edx"
+        "pop ecx"
+        "pop eax"
+        "iret";
+
+    /// The same for VP 0 with its APIC page.
+    interrupt_x "16":
+        "lock inc dword ptr cs:[0x2200]"
+        "1: cmp dword ptr cs:[0x2100], 0"
+        "je 1b"
+        "mov dword ptr ds:[ebp + 0xb0], 0"
+        "iret";
+
+    /// Stores EAX to DS 0xd000 (address 0xd0000) in all sizes, by MOV and STOS, counting after each; then port 0x80.
+    stores "16":
+        "mov eax, 0x12345678"
+        "mov dx, 0xd000"
+        "mov ds, dx"
+        "mov es, dx"
+        "mov byte ptr ds:[0], al"
+        "inc dword ptr cs:[0x2000]"
+        "mov word ptr ds:[0], ax"
+        "inc dword ptr cs:[0x2000]"
+        "mov dword ptr ds:[0], eax"
+        "inc dword ptr cs:[0x2000]"
+        "xor di, di"
+        "stosd"
+        "inc dword ptr cs:[0x2000]"
+        "out 0x80, eax"
+        "hlt";
+
+    /// Long mode: stores of 8 bytes to 0x40001230, then port 0x80.
+    store_64 "64":
+        "mov rax, 0x1122334455667788"
+        "mov [0x40001230], rax"
+        "mov qword ptr [0x40001230], -2"
+        "out 0x80, eax"
+        "hlt";
+
+    /// A read-modify-write and a load of what is at 0xd0000.
+    modify "16":
+        "mov ax, 0xd000"
+        "mov ds, ax"
+        "or dword ptr ds:[0], 1"
+        "hlt";
+
+    /// OUT of EAX to port 0x500 in all sizes, to 0x501, then an IN and an OUTSB.
+    outs "16":
+        "mov eax, 0x12345678"
+        "mov dx, 0x500"
+        "out dx, al"
+        "out dx, ax"
+        "out dx, eax"
+        "inc dx"
+        "out dx, al"
+        "dec dx"
+        "in al, dx"
+        "outsb"
+        "hlt";
+
+    /// Rings a doorbell at 0xd0000 for ever, counting.
+    ring "16":
+        "mov ax, 0xd000"
+        "mov ds, ax"
+        "1: mov dword ptr ds:[0], eax"
+        "inc dword ptr cs:[0x2000]"
+        "jmp 1b";
+
     /// Long mode (by registers): a load from the linear address 0x40001234.
     load_64 "64":
         "mov rax, [0x40001234]"

@@ -5,6 +5,7 @@
 //! usage: abi [--module PATH] [FILTER...]: with PATH also unloads and loads the module. FILTER: part of a case's name.
 
 mod cases;
+mod events;
 mod guests;
 mod hvrs;
 mod run;

@@ -27,6 +27,7 @@ mod icr;
 mod irr;
 mod lvt;
 mod mmio;
+mod msi;
 mod msr;
 mod page;
 mod ratio;
@@ -41,6 +42,7 @@ pub use destination::{x2apic_ldr, Destination, DestinationView};
 pub use icr::{DeliveryMode, Icr, Shorthand, Trigger};
 pub use irr::Eoi;
 pub use lvt::{LvtDelivery, LvtSource};
+pub use msi::Msi;
 pub use page::ApicPage;
 pub use timer::TimerMode;
 

@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Interrupt messages from outside: the VMM's hypercall, and irqfds.
+
+use super::Partition;
+use crate::vp::exits::ipi::deliver;
+use vapic::{DeliveryMode, Destination, Trigger};
+
+/// Posts a message to the VPs that take it, and kicks them. From any context but a guest's: no lock
+/// is taken.
+pub(super) fn send(
+    partition: &Partition,
+    destination: Destination,
+    mode: DeliveryMode,
+    vector: u8,
+    trigger: Trigger,
+) {
+    for (index, target) in partition.shared_vps() {
+        if !target.destination().accepts(destination, mode) {
+            continue;
+        }
+        if deliver(target, mode, vector, trigger, true) {
+            target.kick(&partition.memory.space, index);
+        }
+        if mode == DeliveryMode::LowestPriority {
+            // Any of the targets may be the one (SDM 11.6.2.4).
+            break;
+        }
+    }
+}
