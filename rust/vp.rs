@@ -280,7 +280,9 @@ impl Vp {
                 if apic {
                     return mmio::apic_access(self, partition, core, capture, gpa, message);
                 }
-                if access == Access::Write && mmio::io_event(partition, core, capture, gpa) {
+                // Not where the CPU marks a paging structure.
+                let stored = access == Access::Write && qualification.gla_translated();
+                if stored && mmio::io_event(partition, core, capture, gpa) {
                     return Ok(false);
                 }
                 if outcome == Resolved::Denied {
