@@ -404,6 +404,8 @@ impl Vp {
                 let space = &partition.memory.space;
                 setup::initialize(current, core, &self.machine, space, config);
             }
+            // A signal may have come between an instruction's completion and the next entry.
+            exits::finish(core, current);
             let r = f(core, current);
             // Senders of interrupts must know what the VMM may have changed.
             self.shared.set_destination(core.lapic.view());

@@ -9,7 +9,7 @@
 
 #![allow(unsafe_code)] // UNSAFETY: the entry.
 
-use super::core::{Activity, Deferred, VpCore};
+use super::core::{Activity, VpCore};
 use super::exits::{self, Leave};
 use super::setup;
 use super::shared::{event, VpShared};
@@ -162,25 +162,7 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
     };
     let mut launched = false;
     loop {
-        match core::mem::replace(&mut running.core.deferred, Deferred::Nothing) {
-            Deferred::Nothing => {}
-            Deferred::Advance => exits::advance(running),
-            Deferred::Emulated {
-                length,
-                rsp,
-                rflags,
-            } => {
-                let vmcs = &running.window.vmcs;
-                vmcs.write(GUEST_RSP, rsp);
-                vmcs.write(GUEST_RFLAGS, rflags);
-                exits::advance_by(running, u64::from(length));
-            }
-            Deferred::Exception(vector) => {
-                if !exits::fault(running, vector, 0) {
-                    return;
-                }
-            }
-        }
+        exits::finish(running.core, &running.window.vmcs);
         // Guest mode is announced first: who changes translations or posts events afterwards
         // kicks this CPU, what was done before is seen below.
         enter_guest_mode(running, window, guest_mode, space);

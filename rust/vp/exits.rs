@@ -10,7 +10,7 @@ mod hypercall;
 pub(crate) mod ipi;
 pub(crate) mod msr;
 
-use super::core::{Activity, VpCore, RAX, RCX, RDX};
+use super::core::{Activity, Deferred, VpCore, RAX, RCX, RDX};
 use super::entry::Running;
 use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::CurrentVmcs;
@@ -146,21 +146,42 @@ pub(super) fn leave(r: &mut Running<'_>, why: Leave) -> bool {
 /// the single-step trap that it owes (SDM 28.2.1).
 #[inline(always)]
 pub(super) fn advance(r: &mut Running<'_>) {
-    let length = u64::from(r.window.vmcs.read(VM_EXIT_INSTRUCTION_LEN));
-    advance_by(r, length);
+    let length = r.window.vmcs.read(VM_EXIT_INSTRUCTION_LEN);
+    advance_by(r.core, &r.window.vmcs, u64::from(length));
+}
+
+/// Does to the VMCS what was decided while it was not current: before the guest is entered again,
+/// or the VMM looks.
+pub(super) fn finish(core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
+    match ::core::mem::replace(&mut core.deferred, Deferred::Nothing) {
+        Deferred::Nothing => {}
+        Deferred::Advance => {
+            let length = vmcs.read(VM_EXIT_INSTRUCTION_LEN);
+            advance_by(core, vmcs, u64::from(length));
+        }
+        Deferred::Emulated {
+            length,
+            rsp,
+            rflags,
+        } => {
+            vmcs.write(GUEST_RSP, rsp);
+            vmcs.write(GUEST_RFLAGS, rflags);
+            advance_by(core, vmcs, u64::from(length));
+        }
+        Deferred::Exception(vector) => raise(core, vector, 0),
+    }
 }
 
 /// [`advance`] for an instruction whose length the CPU did not tell.
 #[inline(always)]
-pub(super) fn advance_by(r: &mut Running<'_>, length: u64) {
-    let vmcs = &r.window.vmcs;
+fn advance_by(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, length: u64) {
     let mut rip = vmcs.read(GUEST_RIP).wrapping_add(length);
     // Outside 64-bit mode RIP does not go beyond 4 GiB.
     if rip >> 32 == 1 && vmcs.read(VM_ENTRY_CONTROLS) & IA32E == 0 {
         rip = u64::from(rip as u32);
     }
     vmcs.write(GUEST_RIP, rip);
-    instruction_done(r.core, vmcs);
+    instruction_done(core, vmcs);
 }
 
 /// What the end of an instruction brings that the CPU did not execute: the interrupt shadow ends,
@@ -189,15 +210,15 @@ pub(super) fn skip(r: &mut Running<'_>) -> bool {
 }
 
 /// Queues an exception; a triple fault shuts the VP down.
-pub(super) fn raise(r: &mut Running<'_>, vector: u8, error_code: u32) {
-    if !r.core.raise(vector, error_code) {
-        r.core.activity = Activity::Shutdown;
+fn raise(core: &mut VpCore, vector: u8, error_code: u32) {
+    if !core.raise(vector, error_code) {
+        core.activity = Activity::Shutdown;
     }
 }
 
 /// [`raise`], and enter again.
 pub(super) fn fault(r: &mut Running<'_>, vector: u8, error_code: u32) -> bool {
-    raise(r, vector, error_code);
+    raise(r.core, vector, error_code);
     if r.core.activity == Activity::Shutdown {
         return leave(r, Leave::TripleFault);
     }

@@ -381,6 +381,32 @@ fn ports() -> Outcome {
     equal("signals", byte.take(), 0)
 }
 
+/// What a VMM sees between two runs: an instruction that has signalled is done.
+fn interrupted_between() -> Outcome {
+    let guest = small(guests::ring())?;
+    let fd = EventFd::new();
+    good(
+        "IOEVENTFD",
+        guest.partition.ioeventfd(fd.number(), BELL, 4, 0, 0),
+    )?;
+    let mut signals = 0;
+    for n in 0..300 {
+        let running = run_on(guest.vp());
+        moves(&guest.memory, COUNTER)?;
+        interrupted(running.interrupt()?)?;
+        signals += fd.take();
+        let done = u64::from(guest.memory.word(COUNTER));
+        // The store is behind the first 5 bytes and 4 bytes long.
+        let at_store = guest.vp().register(names::HV_X64_REGISTER_RIP)? != ENTRY + 5 + 4;
+        equal(
+            &format!("run {n}: signals, the next instruction stores"),
+            (signals, at_store),
+            (if at_store { done } else { done + 1 }, at_store),
+        )?;
+    }
+    Ok(())
+}
+
 fn closed() -> Outcome {
     let guest = small(guests::ring())?;
     let fd = EventFd::new();
@@ -416,6 +442,10 @@ pub fn cases() -> Vec<Case> {
         case("IOEVENTFD: a read-modify-write is the VMM's", not_a_store),
         case("IOEVENTFD: DEASSIGN while it rings", deassigned),
         case("IOEVENTFD: ports", ports),
+        case(
+            "IOEVENTFD: a signal for the VMM finds the instruction done",
+            interrupted_between,
+        ),
         case("IOEVENTFD: ends with the partition's file", closed),
     ]
 }
