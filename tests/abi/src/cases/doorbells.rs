@@ -396,8 +396,8 @@ fn interrupted_between() -> Outcome {
         interrupted(running.interrupt()?)?;
         signals += fd.take();
         let done = u64::from(guest.memory.word(COUNTER));
-        // The store is behind the first 5 bytes and 4 bytes long.
-        let at_store = guest.vp().register(names::HV_X64_REGISTER_RIP)? != ENTRY + 5 + 4;
+        // The store is behind the first 5 bytes and 5 bytes long.
+        let at_store = guest.vp().register(names::HV_X64_REGISTER_RIP)? != ENTRY + 5 + 5;
         equal(
             &format!("run {n}: signals, the next instruction stores"),
             (signals, at_store),
