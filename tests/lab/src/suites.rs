@@ -33,7 +33,7 @@ pub struct Boot {
     pub argument: &'static str,
     /// What it needs besides hvrs.ko, hvrsctl and the scripts.
     pub needs: &'static [Need],
-    /// Host seconds.
+    /// Host seconds after which it hangs: many times what it needs, because a machine may be busy with something else.
     pub timeout: u64,
     /// Only in `make test-all`, or when asked for by its name.
     pub long: bool,
@@ -61,7 +61,7 @@ const BASE: Boot = Boot {
     job: "",
     argument: "",
     needs: &[],
-    timeout: 300,
+    timeout: 600,
     long: false,
 };
 
@@ -74,7 +74,7 @@ pub const BOOTS: &[Boot] = &[
         job: "linux.sh",
         argument: "load:2",
         needs: &[Need::LinuxGuest(Initramfs::Load)],
-        timeout: 900,
+        timeout: 1800,
         ..BASE
     },
     Boot {
@@ -82,7 +82,7 @@ pub const BOOTS: &[Boot] = &[
         job: "linux.sh",
         argument: "boot:1 boot:2 boot:4 disk:1",
         needs: &[Need::LinuxGuest(Initramfs::Plain)],
-        timeout: 900,
+        timeout: 1800,
         ..BASE
     },
     Boot {
@@ -92,7 +92,7 @@ pub const BOOTS: &[Boot] = &[
         job: "linux.sh",
         argument: "boot:1 boot:4 disk:2",
         needs: &[Need::LinuxGuest(Initramfs::Plain)],
-        timeout: 900,
+        timeout: 1800,
         ..BASE
     },
     // Debian's QEMU on hvrs: a VMM that knows nothing of it.
@@ -105,7 +105,7 @@ pub const BOOTS: &[Boot] = &[
             Need::LinuxGuest(Initramfs::Pc),
             Need::Qemu,
         ],
-        timeout: 900,
+        timeout: 1800,
         // TODO: into `make test` once QEMU finds all that it asks for.
         long: true,
         ..BASE
@@ -114,7 +114,7 @@ pub const BOOTS: &[Boot] = &[
         name: "guests",
         job: "guests.sh",
         needs: &[Need::MicroGuests],
-        timeout: 600,
+        timeout: 1200,
         ..BASE
     },
     Boot {
@@ -123,7 +123,7 @@ pub const BOOTS: &[Boot] = &[
         kvm: true,
         job: "guests.sh",
         needs: &[Need::MicroGuests],
-        timeout: 600,
+        timeout: 1200,
         ..BASE
     },
     Boot {
@@ -131,7 +131,7 @@ pub const BOOTS: &[Boot] = &[
         cpus: 2,
         job: "abi.sh",
         needs: &[Need::Abi],
-        timeout: 600,
+        timeout: 1200,
         ..BASE
     },
     Boot {
@@ -139,7 +139,7 @@ pub const BOOTS: &[Boot] = &[
         kvm: true,
         job: "abi.sh",
         needs: &[Need::Abi],
-        timeout: 600,
+        timeout: 1200,
         ..BASE
     },
     // The oldest CPU that hvrs runs on: no APICv, pause-loop exiting, PML, accessed and dirty flags.
@@ -148,7 +148,7 @@ pub const BOOTS: &[Boot] = &[
         model: "corei7_sandy_bridge_2600k",
         job: "guests.sh",
         needs: &[Need::MicroGuests],
-        timeout: 600,
+        timeout: 1200,
         ..BASE
     },
     Boot {
