@@ -8,6 +8,8 @@
 //! * [`RootGeneration`] and [`SeenGenerations`] say when a CPU must INVEPT (SDM 29.4.3),
 //!   [`Placement`] when a VP that moved needs INVVPID and VMCLEAR, [`GuestMode`] how a zap waits
 //!   for VPs in guest mode. [`VpidPool`] hands out VPIDs.
+//! * [`LinearFlush`] is what one VP of a guest makes another forget; [`lookup`] reads the tree
+//!   without the lock, in guest mode.
 //!
 //! # Locking
 //!
@@ -36,6 +38,8 @@ mod eptp;
 mod flush;
 mod generation;
 mod guest_mode;
+mod linear;
+mod lookup;
 mod map;
 mod placement;
 mod range;
@@ -49,6 +53,8 @@ pub use eptp::Eptp;
 pub use flush::flush;
 pub use generation::{RootGeneration, SeenGenerations, Stale};
 pub use guest_mode::GuestMode;
+pub use linear::{finish as finish_linear_flush, LinearFlush};
+pub use lookup::lookup;
 pub use map::{Change, MapError, Mapped, Mapping};
 pub use placement::{Placement, Transition};
 pub use range::Progress;

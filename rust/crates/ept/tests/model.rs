@@ -221,6 +221,16 @@ impl World {
 
     fn compare(&self) {
         for gpa in (START..START + BYTES).step_by(4096) {
+            let read = |at: Spa| {
+                let index = (at.0 & 0xfff) as usize / 8;
+                self.frames.raw(Spa(at.0 & !0xfff), index)
+            };
+            let unlocked = ept::lookup(self.ept.eptp(), Gpa(gpa), read);
+            assert_eq!(
+                unlocked,
+                self.ept.walk(&self.frames, Gpa(gpa)),
+                "at {gpa:x}"
+            );
             let got = self.ept.walk(&self.frames, Gpa(gpa)).map(|leaf| Page {
                 spa: leaf.spa.0 + (gpa - leaf.gpa.0),
                 rights: leaf.rights,

@@ -99,17 +99,26 @@ mod tests {
     /// C-3A, C-3D8: exactly the granted privileges.
     #[test]
     fn features() {
-        assert_eq!(cpuid(0x4000_0003, &all(), 0), Some([0xe7f, 0, 0, 0xe_0120]));
+        assert_eq!(cpuid(0x4000_0003, &all(), 0), Some([0xe7f, 0, 0, 0xe_4130]));
         let least =
             PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());
-        assert_eq!(cpuid(0x4000_0003, &least, 0), Some([0x60, 0, 0, 1 << 18]));
+        assert_eq!(
+            cpuid(0x4000_0003, &least, 0),
+            Some([0x60, 0, 0, (1 << 4) | (1 << 18)])
+        );
     }
 
-    /// C-4A5, C-4B, C-4C, C-5, C-6; E13.
+    /// C-4A2, C-4A5, C-4A10, C-4A11, C-4B, C-4C, C-5, C-6; E13.
     #[test]
     fn recommendations_and_limits() {
-        let relaxed = HvRecommendations::USE_RELAXED_TIMING.bits();
-        assert_eq!(cpuid(0x4000_0004, &all(), 0), Some([relaxed, 0xfff, 39, 0]));
+        let all_of_them = HvRecommendations::USE_RELAXED_TIMING
+            | HvRecommendations::USE_HYPERCALL_FOR_REMOTE_FLUSH
+            | HvRecommendations::USE_SYNTHETIC_CLUSTER_IPI
+            | HvRecommendations::USE_EX_PROCESSOR_MASKS;
+        assert_eq!(
+            cpuid(0x4000_0004, &all(), 0),
+            Some([all_of_them.bits(), 0xfff, 39, 0])
+        );
         let f = PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());
         assert_eq!(cpuid(0x4000_0004, &f, 0).unwrap()[1], u32::MAX);
         assert_eq!(cpuid(0x4000_0005, &all(), 0), Some([64, 0, 0, 0]));

@@ -82,6 +82,10 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::ACCESS_GUEST_IDLE_REG)
     .union(Synthetic::ACCESS_FREQUENCY_REGS)
     .union(Synthetic::DIRECT_SYNTHETIC_TIMERS)
+    .union(Synthetic::ENABLE_EXTENDED_GVA_RANGES_FOR_FLUSH_VIRTUAL_ADDRESS_LIST)
+    .union(Synthetic::EXTENDED_PROCESSOR_MASKS)
+    .union(Synthetic::TB_FLUSH_HYPERCALLS)
+    .union(Synthetic::SYNTHETIC_CLUSTER_IPI)
     .union(Synthetic::NOTIFY_LONG_SPIN_WAIT);
 
 /// Which privilege each synthetic feature brings.
@@ -149,6 +153,9 @@ impl PartitionFeatures {
         let direct = synthetic.contains(
             Synthetic::DIRECT_SYNTHETIC_TIMERS.union(Synthetic::ACCESS_SYNTHETIC_TIMER_REGS),
         );
+        let flush = synthetic.contains(Synthetic::TB_FLUSH_HYPERCALLS);
+        let ranges = Synthetic::ENABLE_EXTENDED_GVA_RANGES_FOR_FLUSH_VIRTUAL_ADDRESS_LIST;
+        let ipi = synthetic.contains(Synthetic::SYNTHETIC_CLUSTER_IPI);
         Self {
             synthetic,
             privileges,
@@ -163,8 +170,19 @@ impl PartitionFeatures {
                 .union(
                     HvFeaturesEdx::GUEST_IDLE_AVAILABLE
                         .when(privileges.contains(Privilege::ACCESS_GUEST_IDLE_REG)),
+                )
+                .union(HvFeaturesEdx::XMM_REGISTERS_FOR_FAST_HYPERCALL_AVAILABLE.when(hv1))
+                .union(
+                    HvFeaturesEdx::EXTENDED_GVA_RANGES_FOR_FLUSH_VIRTUAL_ADDRESS_LIST_AVAILABLE
+                        .when(flush && synthetic.contains(ranges)),
                 ),
-            recommendations: HvRecommendations::USE_RELAXED_TIMING.when(hv1),
+            recommendations: HvRecommendations::USE_RELAXED_TIMING
+                .when(hv1)
+                .union(HvRecommendations::USE_HYPERCALL_FOR_REMOTE_FLUSH.when(flush))
+                .union(HvRecommendations::USE_SYNTHETIC_CLUSTER_IPI.when(ipi))
+                .union(HvRecommendations::USE_EX_PROCESSOR_MASKS.when(
+                    (flush || ipi) && synthetic.contains(Synthetic::EXTENDED_PROCESSOR_MASKS),
+                )),
             version: HypervisorVersion::COMPATIBLE,
             limits,
         }
@@ -174,6 +192,20 @@ impl PartitionFeatures {
     #[inline(always)]
     pub const fn hv1(&self) -> bool {
         self.synthetic.contains(Synthetic::HV1)
+    }
+
+    /// Whether fast calls may use XMM registers.
+    #[inline(always)]
+    pub const fn xmm_input(&self) -> bool {
+        self.edx
+            .contains(HvFeaturesEdx::XMM_REGISTERS_FOR_FAST_HYPERCALL_AVAILABLE)
+    }
+
+    /// Whether HvCallFlushVirtualAddressList takes the extended format of ranges.
+    #[inline(always)]
+    pub const fn extended_gva_ranges(&self) -> bool {
+        self.edx
+            .contains(HvFeaturesEdx::EXTENDED_GVA_RANGES_FOR_FLUSH_VIRTUAL_ADDRESS_LIST_AVAILABLE)
     }
 
     /// Whether CPUID leaf 1 shows a hypervisor (C-R1).

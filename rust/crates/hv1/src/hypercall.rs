@@ -5,10 +5,16 @@
 //! One table of calls, two doors: the guest's ([`dispatch`]) and the VMM's ([`check_parent_call`]).
 
 mod abi;
+mod flush;
+mod input;
+mod ipi;
 mod page;
 mod table;
 
 pub use abi::{Arguments, Caller, Convention};
+pub use flush::{FlushRequest, FLUSH_PAGES};
+pub use input::{Stop, VpMask, Words, FAST_WORDS};
+pub use ipi::ClusterIpi;
 pub use page::HYPERCALL_PAGE_VMX;
 pub use table::{call, CallId, CallRow, Doors, Kind, Size, TABLE};
 
@@ -28,6 +34,8 @@ pub enum Dispatch {
     Done(HvHypercallResult),
     /// Give the answer, go on behind the VMCALL, and let others run first.
     Yield(HvHypercallResult),
+    /// Everything but the input is right: read it and do the call.
+    Call(&'static CallRow),
 }
 
 /// Answers a guest's hypercall. Guest memory is not touched.
@@ -46,6 +54,9 @@ pub fn dispatch(
     }
     let control = arguments.control;
     let row = call(control.code()).filter(|row| row.doors.guest);
+    if row.is_some_and(|row| needs_xmm(row, control)) && !features.xmm_input() {
+        return Dispatch::Undefined;
+    }
     let status = match row {
         Some(row) => check(row, arguments, features),
         None if control.0 & HvHypercallInput::RESERVED != 0 => HV_STATUS_INVALID_HYPERCALL_INPUT,
@@ -56,25 +67,30 @@ pub fn dispatch(
         Some(row) if status.is_success() => match row.id {
             // H-08: the count is a hint that needs not be looked at; there is no failure.
             CallId::NotifyLongSpinWait => Dispatch::Yield(answer),
-            // The parent's calls; `doors` has kept them out.
-            _ => Dispatch::Done(HvHypercallResult::simple(HV_STATUS_INVALID_HYPERCALL_CODE)),
+            _ => Dispatch::Call(row),
         },
         _ => Dispatch::Done(answer),
     }
 }
 
+/// Whether general registers do not hold the input.
+#[inline(always)]
+fn needs_xmm(row: &CallRow, control: HvHypercallInput) -> bool {
+    control.fast() && row.fast && row.input.announced(control) > 16
+}
+
 /// Privilege, control word, place of the parameters.
 #[inline(always)]
 fn check(row: &CallRow, arguments: &Arguments, features: &PartitionFeatures) -> HvStatus {
-    if !features.privileges.contains(row.privilege) {
+    if !features.privileges.contains(row.privilege) || !features.synthetic.contains(row.feature) {
         return HV_STATUS_ACCESS_DENIED;
     }
     let status = check_control(row, arguments.control);
     if !status.is_success() || arguments.control.fast() {
         return status;
     }
-    let reps = arguments.control.rep_count();
-    let (input, output) = (row.input.total(reps), row.output.total(reps));
+    let control = arguments.control;
+    let (input, output) = (row.input.announced(control), row.output.announced(control));
     for (gpa, size) in [(arguments.input, input), (arguments.output, output)] {
         if !block_is_legal(gpa, size, features) {
             return HV_STATUS_INVALID_ALIGNMENT;
@@ -93,9 +109,9 @@ fn check_control(row: &CallRow, control: HvHypercallInput) -> HvStatus {
     };
     let legal = control.0 & HvHypercallInput::RESERVED == 0
         && !control.nested()
-        && control.variable_header_size() == 0
+        && (row.input.variable || control.variable_header_size() == 0)
         && reps_are_legal
-        && (row.fast || !control.fast());
+        && (!control.fast() || row.fast && row.input.announced(control) <= FAST_WORDS * 8);
     if legal {
         HV_STATUS_SUCCESS
     } else {
@@ -132,5 +148,7 @@ pub fn check_parent_call(
     Ok(row)
 }
 
+#[cfg(test)]
+mod processor_tests;
 #[cfg(test)]
 mod tests;

@@ -73,6 +73,8 @@ pub mod ept_vpid {
     pub const INVEPT_ALL: u64 = 1 << 26;
     /// INVVPID.
     pub const INVVPID: u64 = 1 << 32;
+    /// Individual-address INVVPID.
+    pub const INVVPID_ADDRESS: u64 = 1 << 40;
     /// Single-context INVVPID.
     pub const INVVPID_SINGLE: u64 = 1 << 41;
     /// All-context INVVPID.

@@ -109,6 +109,9 @@ pub const EXIT_REASON_ENTRY_FAILURE: u32 = 1 << 31;
 pub struct EptViolation(pub u64);
 
 impl EptViolation {
+    /// A data read, of no linear address.
+    pub const READ: Self = Self(1);
+
     /// The access was a data read.
     #[inline]
     pub const fn read(self) -> bool {

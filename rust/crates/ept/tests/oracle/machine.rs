@@ -74,6 +74,11 @@ impl Cpu {
         self.combined.retain(|(v, _, _)| *v != vpid);
     }
 
+    /// Individual-address INVVPID.
+    pub fn invvpid_address(&mut self, vpid: u16, linear: u64) {
+        self.combined.retain(|(v, l, _)| (*v, *l) != (vpid, linear));
+    }
+
     /// INVLPG by a guest: its own VPID and root only.
     pub fn invlpg(&mut self, vpid: u16, root: Spa, linear: u64) {
         self.combined

@@ -7,7 +7,7 @@
 //! entry and can see none of this.
 //!
 //! The protocol under test is the crate's: [`ept::SeenGenerations`], [`ept::GuestMode`],
-//! [`ept::RootGeneration`], [`ept::Placement`], and the tree's promises about what needs a flush.
+//! [`ept::RootGeneration`], [`ept::Placement`], [`ept::LinearFlush`], and the tree's promises about what needs a flush.
 //! Each way to break it that is listed in [`Bug`] must be noticed.
 
 #[path = "../common/mod.rs"]
@@ -92,6 +92,10 @@ noticed! {
     reuse_root_id: ReuseRootId in Window is StalePage | FreedTable;
     no_invvpid: NoInvvpid in Window is StaleLinear;
     inherit_placement: InheritPlacement in Window is StaleLinear;
+    no_linear_wait: NoLinearWait in Window is StaleLinear;
+    no_linear_flush: NoLinearFlush in Window is StaleLinear;
+    look_early: LookEarly in Window is StaleLinear;
+    look_once_per_window: LookOncePerWindow in Window is StaleLinear;
     no_vmclear: NoVmclear in Pinned is VmcsOnTwoCpus;
     free_without_vmclear: FreeWithoutVmclear in Pinned is VmcsOnTwoCpus;
 }

@@ -2,7 +2,9 @@
 
 //! A VP: its thread, its windows, its guest.
 
-use ept::{Change, Gpa, GuestMode, MapError, Mapping, PageSize, Placement, Rights, Spa, Stale};
+use ept::{
+    Change, Gpa, GuestMode, LinearFlush, MapError, Mapping, PageSize, Placement, Rights, Spa, Stale,
+};
 
 use crate::common::Random;
 use crate::host::HUGE;
@@ -37,8 +39,16 @@ pub enum Phase {
     Fresh(u32, u64),
     /// Only with [`Bug::AnnounceLate`].
     Compared(u32),
+    /// Only with [`Bug::LookEarly`].
+    Looked(u32, u64),
+    /// Guest mode is announced, requests of others are not yet looked for.
+    Announced(u32, u64),
     /// In guest mode.
     Guest(u32, u64),
+    /// Out of guest mode; it changed the other VP's linear page.
+    Changed(u32, u64, usize, u64),
+    /// It asked the other VP to flush, up to this request.
+    Asked(u32, u64, usize, u64, u64),
     /// After a VM exit, still in the window.
     Exited(u32, u64, Option<Access>),
     /// Outside of windows, with a fault to resolve.
@@ -55,6 +65,9 @@ pub struct Vp {
     pub guest_mode: GuestMode,
     /// The guest's own page tables.
     linear: [u64; LINEAR],
+    /// What they said before another VP changed them, while that VP has not gone on.
+    before: [Option<u64>; LINEAR],
+    pub linear_flush: LinearFlush,
 }
 
 fn any_gpa(random: &mut Random) -> u64 {
@@ -70,6 +83,8 @@ impl Vp {
             placement: Placement::new(),
             guest_mode: GuestMode::new(),
             linear: [(); LINEAR].map(|()| any_gpa(random)),
+            before: [None; LINEAR],
+            linear_flush: LinearFlush::new(),
         }
     }
 }
@@ -96,7 +111,18 @@ impl World {
                 let generation = self.partitions[self.vps[vp].partition].generation.current();
                 self.enter(vp, cpu, generation)
             }
+            Phase::Looked(cpu, generation) => self.enter(vp, cpu, generation),
+            Phase::Announced(cpu, generation) => {
+                if !self.has(Bug::LookEarly) && !self.has(Bug::LookOncePerWindow) {
+                    self.flush_linear(vp, cpu);
+                }
+                Phase::Guest(cpu, generation)
+            }
             Phase::Guest(cpu, generation) => self.run_guest(vp, cpu, generation)?,
+            Phase::Changed(cpu, generation, other, page) => self.ask(cpu, generation, other, page),
+            Phase::Asked(cpu, generation, other, page, requested) => {
+                self.finish_linear(cpu, generation, other, page, requested)
+            }
             Phase::Exited(cpu, generation, fault) => self.after_exit(vp, cpu, generation, fault),
             Phase::Fault(access) => self.fault_in(vp, access),
             Phase::Found(access, spa, huge, sequence) => self.map(vp, access, spa, huge, sequence),
@@ -138,6 +164,9 @@ impl World {
             }
         }
         self.vps[vp].placement.loaded(cpu);
+        if self.has(Bug::LookOncePerWindow) {
+            self.flush_linear(vp, cpu);
+        }
         Ok(Phase::Loaded(cpu))
     }
 
@@ -158,14 +187,71 @@ impl World {
                 false => Phase::Loaded(cpu),
             };
         }
+        if self.has(Bug::LookEarly) {
+            self.flush_linear(vp, cpu);
+            return Phase::Looked(cpu, generation);
+        }
         self.enter(vp, cpu, generation)
+    }
+
+    /// What a VP does about other VPs' requests.
+    fn flush_linear(&mut self, vp: usize, cpu: u32) {
+        let state = &self.vps[vp];
+        if !state.linear_flush.is_pending() {
+            return;
+        }
+        self.stats.linear_flushes += 1;
+        let (vpid, idle) = (state.vpid, self.has(Bug::NoLinearFlush));
+        let cpu = &mut self.cpus[cpu as usize];
+        state.linear_flush.take(|page| match page {
+            _ if idle => {}
+            Some(page) => cpu.invvpid_address(vpid, page >> 12),
+            None => cpu.invvpid(vpid),
+        });
+    }
+
+    /// The guest asks another VP to flush `page`.
+    fn ask(&mut self, cpu: u32, generation: u64, other: usize, page: u64) -> Phase {
+        let target = &self.vps[other];
+        if self.random.one_in(2) {
+            target.linear_flush.request(Some(&[page << 12]));
+        } else {
+            target.linear_flush.request(None);
+        }
+        self.stats.asked += 1;
+        if let Some(on) = target.guest_mode.running_on() {
+            self.stats.asked_running += 1;
+            self.cpus[on as usize].ipi = true;
+        }
+        let requested = target.linear_flush.requested();
+        Phase::Asked(cpu, generation, other, page, requested)
+    }
+
+    /// The asker goes on when nobody uses what was there before.
+    fn finish_linear(
+        &mut self,
+        cpu: u32,
+        generation: u64,
+        other: usize,
+        page: u64,
+        requested: u64,
+    ) -> Phase {
+        let target = &self.vps[other];
+        let finished = target
+            .linear_flush
+            .is_finished(requested, &target.guest_mode);
+        if !finished && !self.has(Bug::NoLinearWait) {
+            return Phase::Asked(cpu, generation, other, page, requested);
+        }
+        self.vps[other].before[page as usize] = None;
+        Phase::Exited(cpu, generation, None)
     }
 
     fn enter(&mut self, vp: usize, cpu: u32, generation: u64) -> Phase {
         let state = &self.vps[vp];
         let root = &self.partitions[state.partition].generation;
         match state.guest_mode.enter(cpu, root, generation) {
-            true => Phase::Guest(cpu, generation),
+            true => Phase::Announced(cpu, generation),
             false => {
                 self.stats.turned_back += 1;
                 Phase::Loaded(cpu)
@@ -181,7 +267,27 @@ impl World {
             return Ok(Phase::Exited(cpu, generation, None));
         }
         let linear = self.random.below(LINEAR as u64);
-        if self.random.one_in(8) {
+        if self.random.one_in(16) {
+            // An exit that is handled without leaving guest mode.
+            if !self.has(Bug::LookOncePerWindow) {
+                self.flush_linear(vp, cpu);
+            }
+            return Ok(Phase::Guest(cpu, generation));
+        }
+        if self.random.one_in(16) {
+            let mates = self.vps_of(self.vps[vp].partition);
+            let other = *self.random.pick(&mates);
+            let page = linear as usize;
+            if other != vp && self.vps[other].before[page].is_none() {
+                // The guest changes page tables that another VP uses, and makes its call.
+                let new = any_gpa(&mut self.random);
+                let old = std::mem::replace(&mut self.vps[other].linear[page], new);
+                self.vps[other].before[page] = Some(old);
+                self.vps[vp].guest_mode.leave();
+                return Ok(Phase::Changed(cpu, generation, other, linear));
+            }
+        }
+        if self.random.one_in(8) && self.vps[vp].before[linear as usize].is_none() {
             // The guest changes its page tables and does INVLPG, without an exit.
             self.vps[vp].linear[linear as usize] = any_gpa(&mut self.random);
             let root = self.partitions[self.vps[vp].partition].ept.root();
@@ -209,14 +315,16 @@ impl World {
         write: bool,
     ) -> Result<Option<Access>, Violation> {
         let (vpid, index) = (self.vps[vp].vpid, self.vps[vp].partition);
-        let gpa = self.vps[vp].linear[linear as usize];
+        let mut gpa = self.vps[vp].linear[linear as usize];
+        let before = self.vps[vp].before[linear as usize];
         let root = self.partitions[index].ept.root();
         let cached = self.cpus[cpu].candidates(vpid, root, linear, gpa);
         let choice = self.random.below(cached.len() as u64 + 1) as usize;
         if let Some((combined, t)) = cached.get(choice) {
-            if t.gpa != gpa {
+            if t.gpa != gpa && before != Some(t.gpa) {
                 return Err(Violation::StaleLinear);
             }
+            gpa = t.gpa;
             if write && !t.write {
                 self.cpus[cpu].drop_used(t);
                 return Ok(Some(Access { gpa, write }));

@@ -56,6 +56,14 @@ pub enum Bug {
     NoInvvpid,
     /// A new VP inherits the placement of the one that had its VPID.
     InheritPlacement,
+    /// A VP that asks another to flush does not wait for it.
+    NoLinearWait,
+    /// A VP looks for requests before it announces guest mode.
+    LookEarly,
+    /// It looks for requests at window opening only.
+    LookOncePerWindow,
+    /// It sees requests, and does not flush.
+    NoLinearFlush,
     /// A VP that moved does not VMCLEAR where it was.
     NoVmclear,
     /// A VMCS is freed without VMCLEAR.
@@ -69,7 +77,7 @@ pub enum Violation {
     StalePage,
     /// A page was written after the right was taken away.
     StaleRight,
-    /// A linear address was translated as before the guest's INVLPG.
+    /// A linear address was translated as before the guest's INVLPG, or before another VP's flush.
     StaleLinear,
     /// A CPU walked a table after its frame was given up.
     FreedTable,
@@ -96,10 +104,13 @@ pub struct Stats {
     pub dirty: u64,
     pub partitions: u64,
     pub renewed: u64,
+    pub asked: u64,
+    pub asked_running: u64,
+    pub linear_flushes: u64,
 }
 
 impl Stats {
-    pub fn counts(&self) -> [(&'static str, u64); 14] {
+    pub fn counts(&self) -> [(&'static str, u64); 17] {
         [
             ("walks", self.walks),
             ("cached translations used", self.cached),
@@ -115,6 +126,9 @@ impl Stats {
             ("dirty leaves", self.dirty),
             ("partitions", self.partitions),
             ("VPs renewed", self.renewed),
+            ("linear flushes asked for", self.asked),
+            ("of VPs in guest mode", self.asked_running),
+            ("linear flushes done", self.linear_flushes),
         ]
     }
 
@@ -134,6 +148,9 @@ impl Stats {
             dirty,
             partitions,
             renewed,
+            asked,
+            asked_running,
+            linear_flushes,
         } = other;
         self.walks += walks;
         self.cached += cached;
@@ -149,6 +166,9 @@ impl Stats {
         self.dirty += dirty;
         self.partitions += partitions;
         self.renewed += renewed;
+        self.asked += asked;
+        self.asked_running += asked_running;
+        self.linear_flushes += linear_flushes;
     }
 }
 

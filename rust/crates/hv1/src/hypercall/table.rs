@@ -8,7 +8,13 @@ use hvdef::*;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs)] // Named like the calls.
 pub enum CallId {
+    FlushVirtualAddressSpace,
+    FlushVirtualAddressList,
     NotifyLongSpinWait,
+    SendSyntheticClusterIpi,
+    FlushVirtualAddressSpaceEx,
+    FlushVirtualAddressListEx,
+    SendSyntheticClusterIpiEx,
     GetPartitionProperty,
     SetPartitionProperty,
     InstallIntercept,
@@ -45,20 +51,33 @@ pub struct Doors {
 pub struct Size {
     /// Bytes at the start.
     pub fixed: u16,
+    /// Whether the header goes on with as many words as the control word says.
+    pub variable: bool,
     /// Bytes for each element of the list.
     pub element: u16,
 }
 
 impl Size {
-    /// Bytes in all for a list of `reps` elements.
+    /// Bytes in all for a list of `reps` elements, without a variable header.
     #[inline(always)]
     pub const fn total(self, reps: u16) -> usize {
         self.fixed as usize + self.element as usize * reps as usize
     }
+
+    /// Bytes in all of what `control` announces.
+    #[inline(always)]
+    pub const fn announced(self, control: HvHypercallInput) -> usize {
+        let header = if self.variable {
+            control.variable_header_size() as usize * 8
+        } else {
+            0
+        };
+        self.total(control.rep_count()) + header
+    }
 }
 
 /// One hypercall.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct CallRow {
     /// Code.
     pub code: HvCallCode,
@@ -76,6 +95,8 @@ pub struct CallRow {
     pub output: Size,
     /// What a guest needs.
     pub privilege: HvPartitionPrivilege,
+    /// What the partition needs, where no privilege stands for it.
+    pub feature: HvSyntheticProcessorFeatures,
     /// Who may call.
     pub doors: Doors,
 }
@@ -90,12 +111,14 @@ const PARENT: Doors = Doors {
 };
 const NOTHING: Size = Size {
     fixed: 0,
+    variable: false,
     element: 0,
 };
 
 const fn bytes(fixed: usize) -> Size {
     Size {
         fixed: fixed as u16,
+        variable: false,
         element: 0,
     }
 }
@@ -103,12 +126,28 @@ const fn bytes(fixed: usize) -> Size {
 const fn list(fixed: usize, element: usize) -> Size {
     Size {
         fixed: fixed as u16,
+        variable: false,
         element: element as u16,
     }
 }
 
+/// With a VP set: its banks are the variable header.
+const fn vp_set(fixed: usize, element: usize) -> Size {
+    Size {
+        fixed: fixed as u16,
+        variable: true,
+        element: element as u16,
+    }
+}
+
+type Feature = HvSyntheticProcessorFeatures;
+const FREE: Feature = Feature::empty();
+const FLUSH: Feature = Feature::TB_FLUSH_HYPERCALLS;
+const IPI: Feature = Feature::SYNTHETIC_CLUSTER_IPI;
+const SETS: Feature = Feature::EXTENDED_PROCESSOR_MASKS;
+
 macro_rules! table {
-    ($($matrix:literal $code:ident $id:ident $kind:ident fast $fast:literal $input:expr => $output:expr, $doors:ident;)*) => {
+    ($($matrix:literal $code:ident $id:ident $kind:ident fast $fast:literal $input:expr => $output:expr, $doors:ident $feature:expr;)*) => {
         /// All rows.
         pub const TABLE: &[CallRow] = &[
             $(CallRow {
@@ -120,6 +159,7 @@ macro_rules! table {
                 input: $input,
                 output: $output,
                 privilege: HvPartitionPrivilege::empty(),
+                feature: $feature,
                 doors: $doors,
             },)*
         ];
@@ -127,30 +167,42 @@ macro_rules! table {
 }
 
 table! {
+    "H-02" HvCallFlushVirtualAddressSpace FlushVirtualAddressSpace Simple fast true
+        bytes(24) => NOTHING, GUEST FLUSH;
+    "H-03" HvCallFlushVirtualAddressList FlushVirtualAddressList Rep fast true
+        list(24, 8) => NOTHING, GUEST FLUSH;
     "H-08" HvCallNotifyLongSpinWait NotifyLongSpinWait Simple fast true
-        bytes(8) => NOTHING, GUEST;
+        bytes(8) => NOTHING, GUEST FREE;
+    "H-0B" HvCallSendSyntheticClusterIpi SendSyntheticClusterIpi Simple fast true
+        bytes(16) => NOTHING, GUEST IPI;
+    "H-13" HvCallFlushVirtualAddressSpaceEx FlushVirtualAddressSpaceEx Simple fast true
+        vp_set(32, 0) => NOTHING, GUEST FLUSH.union(SETS);
+    "H-14" HvCallFlushVirtualAddressListEx FlushVirtualAddressListEx Rep fast true
+        vp_set(32, 8) => NOTHING, GUEST FLUSH.union(SETS);
+    "H-15" HvCallSendSyntheticClusterIpiEx SendSyntheticClusterIpiEx Simple fast true
+        vp_set(24, 0) => NOTHING, GUEST IPI.union(SETS);
     "H-44" HvCallGetPartitionProperty GetPartitionProperty Simple fast false
-        bytes(HvInputGetPartitionProperty::SIZE) => bytes(HvOutputGetPartitionProperty::SIZE), PARENT;
+        bytes(HvInputGetPartitionProperty::SIZE) => bytes(HvOutputGetPartitionProperty::SIZE), PARENT FREE;
     "H-45" HvCallSetPartitionProperty SetPartitionProperty Simple fast false
-        bytes(HvInputSetPartitionProperty::SIZE) => NOTHING, PARENT;
+        bytes(HvInputSetPartitionProperty::SIZE) => NOTHING, PARENT FREE;
     "H-4D" HvCallInstallIntercept InstallIntercept Simple fast false
-        bytes(HvInputInstallIntercept::SIZE) => NOTHING, PARENT;
+        bytes(HvInputInstallIntercept::SIZE) => NOTHING, PARENT FREE;
     "H-50" HvCallGetVpRegisters GetVpRegisters Rep fast false
-        list(HvInputGetVpRegisters::SIZE, 4) => list(0, HvRegisterValue::SIZE), PARENT;
+        list(HvInputGetVpRegisters::SIZE, 4) => list(0, HvRegisterValue::SIZE), PARENT FREE;
     "H-51" HvCallSetVpRegisters SetVpRegisters Rep fast false
-        list(HvInputSetVpRegisters::SIZE, HvRegisterAssoc::SIZE) => NOTHING, PARENT;
+        list(HvInputSetVpRegisters::SIZE, HvRegisterAssoc::SIZE) => NOTHING, PARENT FREE;
     "H-52" HvCallTranslateVirtualAddress TranslateVirtualAddress Simple fast false
-        bytes(HvInputTranslateVirtualAddress::SIZE) => bytes(HvOutputTranslateVirtualAddress::SIZE), PARENT;
+        bytes(HvInputTranslateVirtualAddress::SIZE) => bytes(HvOutputTranslateVirtualAddress::SIZE), PARENT FREE;
     "H-56" HvCallClearVirtualInterrupt ClearVirtualInterrupt Simple fast true
-        bytes(HvInputClearVirtualInterrupt::SIZE) => NOTHING, PARENT;
+        bytes(HvInputClearVirtualInterrupt::SIZE) => NOTHING, PARENT FREE;
     "H-91" HvCallRegisterInterceptResult RegisterInterceptResult Simple fast false
-        bytes(HvInputRegisterInterceptResult::SIZE) => NOTHING, PARENT;
+        bytes(HvInputRegisterInterceptResult::SIZE) => NOTHING, PARENT FREE;
     "H-94" HvCallAssertVirtualInterrupt AssertVirtualInterrupt Simple fast false
-        bytes(HvInputAssertVirtualInterrupt::SIZE) => NOTHING, PARENT;
+        bytes(HvInputAssertVirtualInterrupt::SIZE) => NOTHING, PARENT FREE;
     "H-F4" HvCallGetVpCpuidValues GetVpCpuidValues Rep fast false
-        list(HvInputGetVpCpuidValues::SIZE, HvCpuidLeafInfo::SIZE) => list(0, 16), PARENT;
+        list(HvInputGetVpCpuidValues::SIZE, HvCpuidLeafInfo::SIZE) => list(0, 16), PARENT FREE;
     "H-101" HvCallGetPartitionPropertyEx GetPartitionPropertyEx Simple fast false
-        bytes(HvInputGetPartitionPropertyEx::SIZE) => bytes(HvPartitionPropertyBanks::SIZE), PARENT;
+        bytes(HvInputGetPartitionPropertyEx::SIZE) => bytes(HvPartitionPropertyBanks::SIZE), PARENT FREE;
 }
 
 /// Codes that the index covers.
