@@ -256,7 +256,7 @@ impl Partition {
 
     /// The part of the VPs that other threads may touch, with their indexes.
     #[inline]
-    pub(crate) fn shared_vps(&self) -> impl Iterator<Item = (u32, &VpShared)> {
+    pub(crate) fn shared_vps(&self) -> impl Iterator<Item = (u32, &VpShared)> + Clone {
         let end = self.vps_end.load(Ordering::Acquire) as usize;
         (0u32..)
             .zip(self.vps.iter().take(end))
@@ -278,6 +278,16 @@ impl Partition {
                 vp.shared.kick(&self.memory.space, index);
             }
         }
+    }
+
+    /// Waits until the VPs whose bits are set have flushed, or will before they enter the guest.
+    /// In a window, out of guest mode.
+    pub(crate) fn finish_flushes(&self, mask: u64) {
+        let asked = self.shared_vps().filter_map(|(index, shared)| {
+            let mode = self.memory.space.guest_mode(index)?;
+            (mask >> index & 1 != 0).then_some((&shared.linear_flush, mode))
+        });
+        ept::finish_linear_flush(asked, host::kick_cpu, host::cpu_relax);
     }
 
     /// CREATE_VP: EINVAL before INITIALIZE_PARTITION or for an index out of range, EEXIST.

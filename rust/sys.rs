@@ -5,6 +5,7 @@
 
 #![allow(unsafe_code)] // UNSAFETY: this layer is the FFI boundary.
 
+pub(crate) mod direct_map;
 pub(crate) mod ept_frames;
 pub(crate) mod eventfd;
 pub(crate) mod file;

@@ -6,11 +6,12 @@
 //! mode and waits until each has left it once; only then are pages and tables reused. VPs take
 //! the lock only outside of windows, so that waiting for them under it cannot deadlock.
 
+use crate::sys::direct_map::DirectMap;
 use crate::sys::ept_frames::{Refill, TableFrames, ZAP_BUDGET};
 use crate::sys::host;
 use core::sync::atomic::{AtomicU64, Ordering};
 use ept::{
-    Change, Ept, EptConfig, Gpa, GpaRange, GuestMode, MapError, Mapping, PageSize, Rights,
+    Change, Ept, EptConfig, Eptp, Gpa, GpaRange, GuestMode, MapError, Mapping, PageSize, Rights,
     RootGeneration, Spa,
 };
 use kernel::error::{code::*, Result};
@@ -53,6 +54,7 @@ pub(crate) struct Space {
     max_leaf: PageSize,
     /// ITLB_MULTIHIT: code runs from 4 KiB pages only.
     code_in_small_pages: bool,
+    direct_map: DirectMap,
 }
 
 /// Outcome of [`Space::map`].
@@ -85,6 +87,7 @@ impl Space {
                 guest_mode: [const { GuestMode::new() }; MAX_VPS],
                 max_leaf: config.max_leaf,
                 code_in_small_pages: host::itlb_multihit(),
+                direct_map: DirectMap::new(),
             }),
             GFP_KERNEL_ACCOUNT,
         )
@@ -94,6 +97,21 @@ impl Space {
     #[inline]
     pub(crate) fn guest_mode(&self, vp: u32) -> Option<&GuestMode> {
         self.guest_mode.get(vp as usize)
+    }
+
+    /// Where the page at `gpa` is in the machine, if the guest could read it now. Without the lock,
+    /// and only by a VP that announced guest mode: the page stays there until it leaves.
+    #[inline]
+    pub(crate) fn readable_page(&self, gpa: u64) -> Option<u64> {
+        let leaf = ept::lookup(Eptp(self.eptp), Gpa(gpa), |at| self.direct_map.word(at.0))?;
+        let in_leaf = (gpa & (leaf.size.bytes() - 1)) & !0xfff;
+        leaf.rights.read.then_some(leaf.spa.0 + in_leaf)
+    }
+
+    /// The word at `spa`, which is in a page of [`Self::readable_page`].
+    #[inline]
+    pub(crate) fn read_word(&self, spa: u64) -> Option<u64> {
+        self.direct_map.word(spa)
     }
 
     /// The largest leaf for memory that the guest may, or may not, execute.

@@ -55,6 +55,8 @@ s64 hvrs_vmx_loop(u64 *gprs, void *running, bool launched);
 bool hvrs_vmptrst_safe(u64 *vmcs);
 /* RDMSR and WRMSR that survive #GP: false then. */
 bool hvrs_rdmsr_safe(u32 msr, u64 *value);
+/* Reads a word of memory that may not be mapped: false then. */
+bool hvrs_read_safe(const u64 *from, u64 *to);
 /* Rust: one VM exit. 0 enters the guest again. */
 s64 hvrs_rs_exit(void *running);
 

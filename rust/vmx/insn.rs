@@ -114,6 +114,32 @@ pub(super) unsafe fn invvpid_single(vpid: u16) {
     unsafe { asm!("invvpid {}, [{}]", in(reg) 1u64, in(reg) &descriptor, options(nostack)) };
 }
 
+/// Invalidates what is cached of the page of the linear address `gva` under `vpid` on this CPU
+/// (INVVPID type 0), in all address spaces. An address that is not canonical is not cached.
+///
+/// # Safety
+///
+/// In VMX root operation; `vpid` is not 0; the CPU has individual-address INVVPID.
+pub(super) unsafe fn invvpid_address(vpid: u16, gva: u64) {
+    count(Counted::Invvpid);
+    let descriptor = InvDescriptor(u64::from(vpid), gva);
+    // SAFETY: By the contract.
+    unsafe { asm!("invvpid {}, [{}]", in(reg) 0u64, in(reg) &descriptor, options(nostack)) };
+}
+
+/// XMM0 to XMM5, low halves first: the guest's, while a window is open, because the kernel's code
+/// does not use them.
+pub(crate) fn xmm_0_to_5() -> [u64; 12] {
+    let mut words = [0; 12];
+    // SAFETY: Stores 96 bytes; the kernel runs with SSE on.
+    unsafe {
+        asm!("movups [{0}], xmm0", "movups [{0} + 16], xmm1", "movups [{0} + 32], xmm2",
+             "movups [{0} + 48], xmm3", "movups [{0} + 64], xmm4", "movups [{0} + 80], xmm5",
+             in(reg) words.as_mut_ptr(), options(nostack))
+    };
+    words
+}
+
 macro_rules! control_register {
     ($read:ident, $write:ident, $name:literal) => {
         /// Reads the register.

@@ -71,6 +71,13 @@ impl CurrentVmcs<'_> {
         unsafe { insn::invvpid_single(vpid) }
     }
 
+    /// Forgets this CPU's translations of one linear address of `vpid`; the CPU must have
+    /// individual-address INVVPID.
+    pub(crate) fn invvpid_address(&self, vpid: u16, gva: u64) {
+        // SAFETY: In VMX root operation.
+        unsafe { insn::invvpid_address(vpid, gva) }
+    }
+
     /// Forgets this CPU's translations by the EPT root `eptp`.
     pub(crate) fn invept(&self, eptp: u64) {
         // SAFETY: In VMX root operation.

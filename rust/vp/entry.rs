@@ -24,6 +24,7 @@ use crate::vmx::root::OpenWindow;
 use core::sync::atomic::Ordering;
 use ept::GuestMode;
 use kernel::error::Result;
+use vmxdef::caps::ept_vpid;
 use vmxdef::field::*;
 use x86def::cr::RFLAGS_IF;
 
@@ -40,11 +41,15 @@ pub(crate) struct Running<'a> {
     /// Why the loop ended.
     pub(crate) leave: Leave,
     preemption_timer_shift: Option<u32>,
+    /// INVVPID can forget one page.
+    pub(crate) has_invvpid_address: bool,
     /// TSC ticks after which a guest that does not exit is left for a moment: without a tick
     /// (nohz_full) nothing else would let RCU see the CPU, and nothing may depend on a kick alone.
     longest_stay_ticks: u64,
     /// VPs to kick as soon as guest context is left.
     pub(crate) kicks: u64,
+    /// VPs in guest mode that were asked to flush: to be waited for before the next entry.
+    pub(crate) flushes: u64,
 }
 
 /// One VM exit. 0: enter again.
@@ -64,6 +69,7 @@ unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
     if !exits::handle(running) {
         return 1;
     }
+    flush_linear(running);
     if running.shared.has_events() {
         running.core.signals |= running.core.harvest(running.shared);
         if running.core.signals != 0 {
@@ -121,8 +127,10 @@ pub(super) fn run(
         config,
         leave: Leave::Again,
         preemption_timer_shift: caps.preemption_timer_shift,
+        has_invvpid_address: caps.ept_vpid & ept_vpid::INVVPID_ADDRESS != 0,
         longest_stay_ticks: u64::from(host::tsc_khz()) * LONGEST_STAY_MS,
         kicks: 0,
+        flushes: 0,
     };
     running.core.spec_ctrl.open(caps);
     if !running.core.vmcs_ready {
@@ -166,6 +174,7 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
         // Guest mode is announced first: who changes translations or posts events afterwards
         // kicks this CPU, what was done before is seen below.
         enter_guest_mode(running, window, guest_mode, space);
+        flush_linear(running);
         let ready = prepare(running);
         if let Err(leave) = ready {
             guest_mode.leave();
@@ -194,6 +203,10 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
         }
         let kicks = core::mem::take(&mut running.kicks);
         running.partition.kick_all(kicks);
+        let flushes = core::mem::take(&mut running.flushes);
+        if flushes != 0 {
+            running.partition.finish_flushes(flushes);
+        }
         if !matches!(running.leave, Leave::Again) {
             return;
         }
@@ -216,6 +229,21 @@ fn enter_guest_mode(
             return;
         }
     }
+}
+
+/// Forgets the linear translations that other VPs, or this one, asked it to forget. After guest
+/// mode was announced, before each entry.
+#[inline(always)]
+fn flush_linear(running: &mut Running<'_>) {
+    let flush = &running.shared.linear_flush;
+    if !flush.is_pending() {
+        return;
+    }
+    let (vmcs, vpid) = (&running.window.vmcs, running.core.vpid);
+    flush.take(|page| match page {
+        Some(gva) => vmcs.invvpid_address(vpid, gva),
+        None => vmcs.invvpid(vpid),
+    });
 }
 
 /// Brings the VP to where it can enter the guest, or says why it cannot.

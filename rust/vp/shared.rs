@@ -7,6 +7,7 @@ use crate::partition::space::Space;
 use crate::sys::host;
 use crate::sys::sleeper::Sleeper;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use ept::LinearFlush;
 use kernel::error::Result;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -41,6 +42,8 @@ pub(crate) struct VpShared {
     destination: AtomicU64,
     blocked: AtomicBool,
     sleeper: Sleeper,
+    /// Linear translations that the VP must forget.
+    pub(crate) linear_flush: LinearFlush,
 }
 
 impl VpShared {
@@ -56,6 +59,7 @@ impl VpShared {
             destination: AtomicU64::new(view.to_bits()),
             blocked: AtomicBool::new(false),
             sleeper,
+            linear_flush: LinearFlush::new(),
         })
     }
 

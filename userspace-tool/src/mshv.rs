@@ -133,6 +133,8 @@ pub fn synthetic_features() -> u64 {
         bits.set_access_guest_idle_reg(1);
         bits.set_tb_flush_hypercalls(1);
         bits.set_synthetic_cluster_ipi(1);
+        bits.set_extended_processor_masks(1);
+        bits.set_enable_extended_gva_ranges_for_flush_virtual_address_list(1);
         bits.set_direct_synthetic_timers(1);
         bits.set_access_vp_regs(1);
         features.as_uint64[0]

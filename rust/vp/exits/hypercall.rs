@@ -1,10 +1,19 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! VMCALL: the guest's door to the hypercalls.
+//! VMCALL: the guest's door to the hypercalls. Calls for sets of VPs are done here; their input is
+//! in registers, or in guest memory, which is read where it is.
 
-use super::{advance, cpl, fault, leave, Leave};
+use super::{advance, cpl, fault, ipi, leave, Leave};
+use crate::partition::space::Space;
+use crate::vmx::insn::xmm_0_to_5;
 use crate::vp::entry::Running;
-use hv1::hypercall::{dispatch, Caller, Convention, Dispatch};
+use hv1::hypercall::{
+    dispatch, Arguments, CallId, CallRow, Caller, ClusterIpi, Convention, Dispatch, FlushRequest,
+    Stop, Words, FAST_WORDS,
+};
+use hvdef::{HvHypercallResult, HV_STATUS_INVALID_HYPERCALL_CODE, HV_STATUS_SUCCESS};
+use vapic::{DeliveryMode, Trigger};
+use vmxdef::exit::EptViolation;
 use vmxdef::field::*;
 use x86def::cr::CR0_PE;
 use x86def::segment::ar;
@@ -23,15 +32,145 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
     let os_id = r.partition.guest_os_id();
     match dispatch(&arguments, &caller, os_id, &r.config.features) {
         Dispatch::Undefined => fault(r, vector::UD, 0),
-        Dispatch::Done(result) => {
-            convention.set_result(&mut r.core.gprs, result);
-            advance(r);
-            true
-        }
+        Dispatch::Done(result) => answer(r, convention, result),
         Dispatch::Yield(result) => {
-            convention.set_result(&mut r.core.gprs, result);
-            advance(r);
+            answer(r, convention, result);
             leave(r, Leave::Yield)
         }
+        Dispatch::Call(row) => call(r, row, &arguments, convention),
+    }
+}
+
+/// Gives the answer and goes on behind the VMCALL.
+#[inline(always)]
+fn answer(r: &mut Running<'_>, convention: Convention, result: HvHypercallResult) -> bool {
+    convention.set_result(&mut r.core.gprs, result);
+    advance(r);
+    true
+}
+
+fn call(r: &mut Running<'_>, row: &CallRow, arguments: &Arguments, convention: Convention) -> bool {
+    let control = arguments.control;
+    let mut input = Input::find(&r.partition.memory.space, row, arguments);
+    let features = &r.config.features;
+    let mut flush = |list, ex| FlushRequest::read(&mut input, control, features, list, ex);
+    let request = match row.id {
+        CallId::SendSyntheticClusterIpi => {
+            ClusterIpi::read(&mut input, control, false).map(Request::Ipi)
+        }
+        CallId::SendSyntheticClusterIpiEx => {
+            ClusterIpi::read(&mut input, control, true).map(Request::Ipi)
+        }
+        CallId::FlushVirtualAddressSpace => flush(false, false).map(Request::Flush),
+        CallId::FlushVirtualAddressList => flush(true, false).map(Request::Flush),
+        CallId::FlushVirtualAddressSpaceEx => flush(false, true).map(Request::Flush),
+        CallId::FlushVirtualAddressListEx => flush(true, true).map(Request::Flush),
+        // The parent's calls; the doors have kept them out.
+        _ => Err(Stop::Status(HV_STATUS_INVALID_HYPERCALL_CODE)),
+    };
+    let request = match request {
+        Ok(request) => request,
+        Err(Stop::Status(status)) => {
+            let done = HvHypercallResult::rep(status, control.rep_start());
+            return answer(r, convention, done);
+        }
+        // As if the guest had read it: the page comes and the VMCALL runs again, or the VMM is
+        // told that there is none.
+        Err(Stop::Unreadable) => {
+            let read = Leave::Memory {
+                gpa: arguments.input,
+                gla: 0,
+                qualification: EptViolation::READ,
+            };
+            return leave(r, read);
+        }
+    };
+    // The list was done in one go, however long it is.
+    let done = HvHypercallResult::rep(HV_STATUS_SUCCESS, control.rep_count());
+    answer(r, convention, done);
+    match request {
+        Request::Ipi(ipi) => send(r, &ipi),
+        Request::Flush(flush) => flush_vps(r, &flush),
+    }
+}
+
+enum Request {
+    Ipi(ClusterIpi),
+    Flush(FlushRequest),
+}
+
+/// Posts an interrupt to the targets. Kicks need the kernel: out of guest context, then on.
+#[inline(always)]
+fn send(r: &mut Running<'_>, ipi: &ClusterIpi) -> bool {
+    for (index, target) in r.partition.shared_vps() {
+        if ipi.targets >> index & 1 == 0 {
+            continue;
+        }
+        ipi::deliver(target, DeliveryMode::Fixed, ipi.vector, Trigger::Edge, true);
+        // What this VP has for itself is taken before the next entry.
+        if !core::ptr::eq(target, r.shared) {
+            r.kicks |= 1 << index;
+        }
+    }
+    r.kicks == 0
+}
+
+/// Asks the targets to flush. Those in guest mode must be kicked and waited for.
+#[inline(always)]
+fn flush_vps(r: &mut Running<'_>, flush: &FlushRequest) -> bool {
+    let by_page = r.has_invvpid_address;
+    let pages = flush.pages().filter(|_| by_page);
+    for (index, target) in r.partition.shared_vps() {
+        if flush.targets >> index & 1 == 0 {
+            continue;
+        }
+        target.linear_flush.request(pages);
+        let mode = r.partition.memory.space.guest_mode(index);
+        if !core::ptr::eq(target, r.shared) && mode.is_some_and(|m| m.running_on().is_some()) {
+            r.flushes |= 1 << index;
+        }
+    }
+    r.flushes == 0
+}
+
+/// Where a call's input is.
+enum Input<'a> {
+    Registers([u64; FAST_WORDS]),
+    /// At this address of the machine, which the VP, being in guest mode, keeps.
+    Memory(&'a Space, u64),
+    /// Nowhere that could be read now.
+    Missing,
+}
+
+impl<'a> Input<'a> {
+    #[inline(always)]
+    fn find(space: &'a Space, row: &CallRow, arguments: &Arguments) -> Self {
+        if !arguments.control.fast() {
+            return match space.readable_page(arguments.input) {
+                Some(page) => Self::Memory(space, page + (arguments.input & 0xfff)),
+                None => Self::Missing,
+            };
+        }
+        let mut words = [0; FAST_WORDS];
+        words[0] = arguments.input;
+        words[1] = arguments.output;
+        if row.input.announced(arguments.control) > 16 {
+            for (to, from) in words.iter_mut().skip(2).zip(xmm_0_to_5()) {
+                *to = from;
+            }
+        }
+        Self::Registers(words)
+    }
+}
+
+impl Words for Input<'_> {
+    #[inline(always)]
+    fn word(&mut self, index: usize) -> Result<u64, Stop> {
+        let word = match self {
+            Self::Registers(words) => words.get(index).copied(),
+            Self::Memory(space, spa) => space.read_word(*spa + index as u64 * 8),
+            Self::Missing => None,
+        };
+        word.ok_or(Stop::Unreadable)
     }
 }

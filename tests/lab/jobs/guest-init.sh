@@ -43,6 +43,10 @@ clocksource() {
 	cat /sys/devices/system/clocksource/clocksource0/current_clocksource
 	[ "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" = hyperv_clocksource_tsc_page ]
 }
+processor_calls() {
+	dmesg | grep 'Hyper-V: Using'
+	dmesg | grep -q 'Hyper-V: Using hypercall for remote TLB flush' && dmesg | grep -q 'Hyper-V: Using IPI hypercalls'
+}
 # What every VP computes must be the same.
 every_cpu_computes() {
 	for cpu in $(seq 0 $((cpus - 1))); do
@@ -117,6 +121,7 @@ boot)
 	check "Linux finds Microsoft Hyper-V" "C-R1 C-R2 C-00B C-01" hypervisor_found
 	check "clocksource is the reference TSC page" "M-21" clocksource
 	check "clock events are synthetic timers" "M-B0 F-TM7 C-3A3 C-3D19" clockevents
+	check "TLB flushes and IPIs are hypercalls" "H-02 H-03 H-0B H-15 C-4A2 C-4A10" processor_calls
 	check "every VP computes the same" - every_cpu_computes
 	check "sleep" - sleep_a_second
 	check "timers tick on every VP" "F-TM2 F-TM8" timers_tick

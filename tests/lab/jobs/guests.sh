@@ -8,7 +8,7 @@ for image in guests/*; do
 	[ "$image" != guests/triple ] || wanted=2
 	guest "$(basename "$image")" $wanted --kernel "$image" --debug-exit --cpus 2 --memory 128
 done
-for image in smp stress msr hypercall synic stimer; do
+for image in smp stress msr hypercall processors synic stimer; do
 	guest "$image, 8 VPs" 1 --kernel guests/$image --debug-exit --cpus 8 --memory 128
 done
 rmmod hvrs

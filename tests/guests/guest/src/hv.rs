@@ -38,6 +38,12 @@ pub const ACCESS_REF_TSC: u32 = 9;
 /// AccessFrequencyRegs.
 pub const ACCESS_FREQUENCY: u32 = 11;
 
+/// HV_STATUS_SUCCESS.
+pub const SUCCESS: u64 = 0;
+/// HV_STATUS_INVALID_ALIGNMENT.
+pub const INVALID_ALIGNMENT: u64 = 4;
+/// HV_STATUS_INVALID_PARAMETER.
+pub const INVALID_PARAMETER: u64 = 5;
 /// HV_STATUS_INVALID_HYPERCALL_CODE.
 pub const INVALID_HYPERCALL_CODE: u64 = 2;
 /// HV_STATUS_INVALID_HYPERCALL_INPUT.
@@ -69,6 +75,30 @@ pub fn vmcall(control: u64, input: u64, output: u64) -> Result<u64, Fault> {
     // SAFETY: no call used here writes memory but the caller's output page.
     unsafe {
         crate::guarded_asm!("vmcall", inout("rax") 0u64 => result, in("rcx") result, in("rdx") input, in("r8") output)
+    }?;
+    Ok(result)
+}
+
+/// Words of input that registers hold: RDX, R8, XMM0 to XMM5.
+pub const FAST_WORDS: usize = 14;
+
+/// VMCALL with input in registers (bit 16 of `control` is the caller's).
+pub fn vmcall_fast(control: u64, input: &[u64; FAST_WORDS]) -> Result<u64, Fault> {
+    let mut result = 0u64;
+    let xmm = &input[2..];
+    // SAFETY: a fast call without output touches no memory.
+    unsafe {
+        crate::guarded_sequence!(
+            [
+                "movups xmm0, [{xmm}]", "movups xmm1, [{xmm} + 16]", "movups xmm2, [{xmm} + 32]",
+                "movups xmm3, [{xmm} + 48]", "movups xmm4, [{xmm} + 64]", "movups xmm5, [{xmm} + 80]"
+            ],
+            "vmcall",
+            [],
+            xmm = in(reg) xmm.as_ptr(), inout("rax") result, in("rcx") control,
+            in("rdx") input[0], in("r8") input[1],
+            out("xmm0") _, out("xmm1") _, out("xmm2") _, out("xmm3") _, out("xmm4") _, out("xmm5") _
+        )
     }?;
     Ok(result)
 }

@@ -350,6 +350,56 @@ fn bench_ipi() -> Verdict {
     Pass
 }
 
+/// What the sender of a cluster IPI and of a flush waits; the target runs, or is preempted where VPs share a CPU.
+fn bench_processor_calls() -> Verdict {
+    const VECTOR: u8 = 0x64;
+    require!(hv::present(), "no Hv#1");
+    let hints = cpuid::leaf(0x4000_0004).eax;
+    require!(hints & (1 << 2 | 1 << 10) != 0, "no calls for sets of VPs");
+    apic::init_best();
+    require!(smp::start() > 1, "one processor");
+    static STOP: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn spin(_: u64) {
+        cpu::sti();
+        while STOP.load(Ordering::Acquire) == 0 {
+            cpu::pause();
+        }
+        cpu::cli();
+    }
+    idt::hook(VECTOR, |_| apic::eoi());
+    cpu::wrmsr(hv::HV_X64_MSR_GUEST_OS_ID, hv::OS_ID);
+    STOP.store(0, Ordering::Release);
+    smp::post(1, spin, 0);
+    let target = 1u64 << smp::apic_id(1);
+    if hints & 1 << 10 != 0 {
+        let fast = 0x0b | 1 << 16;
+        assert_eq!(hv::vmcall(fast, u64::from(VECTOR), target), Ok(hv::SUCCESS));
+        measure("pv_ipi_to_1", || {
+            let _ = core::hint::black_box(hv::vmcall(fast, u64::from(VECTOR), target));
+        });
+    }
+    if hints & 1 << 2 != 0 {
+        let page = paging::frame();
+        // SAFETY: the test's page.
+        unsafe { (page as *mut [u64; 4]).write_volatile([cpu::cr3(), 0, target, 0x1000]) };
+        assert_eq!(hv::vmcall(0x02, page, 0), Ok(hv::SUCCESS));
+        measure("pv_flush_of_1", || {
+            let _ = core::hint::black_box(hv::vmcall(0x02, page, 0));
+        });
+        assert_eq!(
+            hv::vmcall(0x03 | 1 << 32, page, 0),
+            Ok(hv::SUCCESS | 1 << 32)
+        );
+        measure("pv_flush_page_of_1", || {
+            let _ = core::hint::black_box(hv::vmcall(0x03 | 1 << 32, page, 0));
+        });
+    }
+    STOP.store(1, Ordering::Release);
+    smp::join(1);
+    cpu::wrmsr(hv::HV_X64_MSR_GUEST_OS_ID, 0);
+    Pass
+}
+
 /// First read of pages nobody touched: each costs an EPT violation, unless the VMM maps more at once.
 fn bench_first_touch() -> Verdict {
     const PAGES: u64 = 1024;
@@ -377,6 +427,7 @@ image!(
         test!(pio, "-", bench_pio),
         test!(self_ipi, "-", bench_self_ipi),
         test!(ipi, "-", bench_ipi),
+        test!(processor_calls, "H-02 H-03 H-0B", bench_processor_calls),
         test!(first_touch, "-", bench_first_touch),
     ]
 );
