@@ -308,18 +308,21 @@ int hvrs_mapping_fault(struct hvrs_mapping *m, unsigned long addr, bool write,
 	ret = hmm_range_fault(&range);
 	/*
 	 * HMM does not look at the PTE's dirty bit: what the guest writes to a
-	 * page under MADV_FREE would be lost. File pages were dirtied by the
-	 * write fault itself.
+	 * page under MADV_FREE, or to one of tmpfs that a read had mapped
+	 * writable, would be taken for clean and lost. Pages of other files were
+	 * dirtied by the write fault that made them writable. The page is still
+	 * the one that HMM found if nothing was invalidated before we held it.
 	 */
 	if (!ret && (pfn & HMM_PFN_WRITE)) {
 		folio = page_folio(hmm_pfn_to_page(pfn));
-		if (folio_test_anon(folio)) {
-			if (folio_try_get(folio)) {
-				folio_mark_dirty(folio);
-				folio_put(folio);
-			} else {
+		if (!folio_try_get(folio)) {
+			ret = -EBUSY;
+		} else {
+			if (mmu_interval_read_retry(&m->notifier, range.notifier_seq))
 				ret = -EBUSY;
-			}
+			else if (folio_test_anon(folio) || folio_test_swapbacked(folio))
+				folio_mark_dirty(folio);
+			folio_put(folio);
 		}
 	}
 	mmap_read_unlock(mm);

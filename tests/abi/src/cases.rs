@@ -7,6 +7,7 @@ mod fuzz;
 mod hostile;
 mod hvcall;
 mod interrupts;
+mod kept;
 mod life;
 mod live;
 mod messages;
@@ -16,7 +17,10 @@ mod regions;
 mod registers;
 mod signals;
 
+use std::os::fd::{AsRawFd, RawFd};
+
 use crate::run::{ensure, reaped, Case, Outcome, Stop};
+use crate::sys;
 
 /// All of them, in the order in which they run.
 pub fn all(module: Option<String>) -> Vec<Case> {
@@ -32,6 +36,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         doorbells::cases(),
         signals::cases(),
         live::cases(),
+        kept::cases(),
         hostile::cases(),
         fuzz::cases(),
         life::cases(module),
@@ -48,6 +53,16 @@ fn meminfo(name: &str) -> Result<u64, Stop> {
     line.and_then(|rest| rest.split_whitespace().nth(1))
         .and_then(|number| number.parse().ok())
         .ok_or_else(|| Stop::Fail(format!("no {name} in /proc/meminfo")))
+}
+
+/// A file in memory.
+fn memory_file(len: usize) -> std::os::fd::OwnedFd {
+    // SAFETY: A C string.
+    let fd =
+        sys::owned(unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC) } as RawFd);
+    // SAFETY: A file of ours.
+    unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) };
+    fd
 }
 
 /// Runs `body` in a child of this process; its failure is ours.

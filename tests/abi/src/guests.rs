@@ -171,6 +171,16 @@ code! {
         "1: hlt"
         "jmp 1b";
 
+    /// A load from 0x10044, port 0x80, a store there, port 0x81.
+    read_then_write "16":
+        "mov ax, 0x1000"
+        "mov ds, ax"
+        "mov eax, [0x44]"
+        "out 0x80, al"
+        "mov dword ptr [0x44], 0x55aa55aa"
+        "out 0x81, al"
+        "hlt";
+
     /// Jumps to 0x10000, which is not to be executable.
     no_execute "16":
         ".byte 0xea"

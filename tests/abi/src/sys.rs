@@ -103,6 +103,16 @@ impl Memory {
         } else {
             libc::MAP_SHARED
         };
+        Self::map(len, protection, kind, fd)
+    }
+
+    /// Of a file, and what is written is not the file's.
+    pub fn private(len: usize, fd: RawFd) -> Self {
+        let both = libc::PROT_READ | libc::PROT_WRITE;
+        Self::map(len, both, libc::MAP_PRIVATE, fd)
+    }
+
+    fn map(len: usize, protection: i32, kind: i32, fd: RawFd) -> Self {
         // SAFETY: A new mapping.
         let addr = unsafe { libc::mmap(std::ptr::null_mut(), len, protection, kind, fd, 0) };
         assert!(

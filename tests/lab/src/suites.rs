@@ -44,7 +44,7 @@ pub struct Boot {
 pub enum Need {
     /// The micro-guests, in /job.
     MicroGuests,
-    /// The ABI tests, in /job.
+    /// The ABI tests, in /job, and something to swap to.
     Abi,
     /// The stock kernel and an initramfs for guests, as /data/vmlinuz and /data/guest-initrd.
     LinuxGuest(Initramfs),

@@ -117,7 +117,10 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
     for need in boot.needs {
         match need {
             Need::MicroGuests => job.files.extend(guest::micro_guests()?),
-            Need::Abi => job.files.push((built("abi"), "abi".to_string())),
+            Need::Abi => {
+                job.files.push((built("abi"), "abi".to_string()));
+                job.modules.push("zram".to_string());
+            }
             Need::LinuxGuest(kind) => job.data.extend(guest::linux(&dir, *kind)?),
             Need::Qemu => job.data.extend(guest::qemu()),
         }

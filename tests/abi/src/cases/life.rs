@@ -260,15 +260,15 @@ pub fn cases(module: Option<String>) -> Vec<Case> {
         })
         .within(120),
         case(
-            "200 times create, initialize, VPs, close: no memory is lost",
-            || no_leak(400, 200, cycle),
+            "1000 times create, initialize, VPs, close: no memory is lost",
+            || no_leak(400, 1000, cycle),
         )
-        .within(120),
+        .within(180),
         case(
-            "200 times a guest that runs once: no memory is lost",
-            || no_leak(400, 200, run_cycle),
+            "1000 times a guest that runs once: no memory is lost",
+            || no_leak(400, 1000, run_cycle),
         )
-        .within(120),
+        .within(180),
         case("the creator dies, its child keeps the files", orphaned),
         case("SIGSTOP stops the guest, SIGCONT lets it go on", stopped),
         case("two partitions at once, each with its own memory", || {

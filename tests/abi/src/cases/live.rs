@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Guest memory that changes under a running guest: it never uses a page that the VMM gave away.
 
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::AsRawFd;
 
 use mshv_bindings::*;
 
+use crate::cases::memory_file;
 use crate::guests::{self, COUNTER, PLAYGROUND};
 use crate::run::{case, ensure, equal, Case, Outcome, Stop};
 use crate::sys::{self, sleep_ms, Errno, Memory, Random, Sys, PAGE};
@@ -19,15 +20,6 @@ enum Backing {
     Small,
     Huge,
     File,
-}
-
-fn memory_file(len: usize) -> std::os::fd::OwnedFd {
-    // SAFETY: A C string.
-    let fd =
-        sys::owned(unsafe { libc::memfd_create(c"guest".as_ptr(), libc::MFD_CLOEXEC) } as RawFd);
-    // SAFETY: A file of ours.
-    unsafe { libc::ftruncate(fd.as_raw_fd(), len as libc::off_t) };
-    fd
 }
 
 /// A running guest that increments PLAYGROUND, then COUNTER.
