@@ -172,9 +172,14 @@ impl Memory {
 
     /// madvise(2).
     pub fn advise(&self, at: usize, len: usize, advice: i32) {
+        let r = self.try_advise(at, len, advice);
+        assert!(r.is_ok(), "madvise {advice}: {r:?}");
+    }
+
+    /// madvise(2), which may fail.
+    pub fn try_advise(&self, at: usize, len: usize, advice: i32) -> Sys<i64> {
         // SAFETY: The mapping's own range.
-        let r = unsafe { libc::madvise((self.addr + at) as *mut _, len, advice) };
-        assert!(r == 0, "madvise {advice}: {:?}", last());
+        check(unsafe { libc::madvise((self.addr + at) as *mut _, len, advice) }.into())
     }
 
     /// mprotect(2).

@@ -245,7 +245,10 @@ fn collapsed() -> Outcome {
     let mut random = Random(7);
     walker.under(20, |memory| {
         memory.advise(0, HUGE, libc::MADV_HUGEPAGE);
-        memory.advise(0, HUGE, libc::MADV_COLLAPSE);
+        // EAGAIN while somebody holds one of the pages, be it for a moment.
+        eventually("MADV_COLLAPSE", 10, || {
+            memory.try_advise(0, HUGE, libc::MADV_COLLAPSE) != Err(Errno(libc::EAGAIN))
+        })?;
         equal("KiB in large pages", rollup("AnonHugePages")?, 2048)?;
         moves(memory, COUNTER)?;
         let at = PAGE * random.below(0x1ff) as usize;
@@ -265,35 +268,29 @@ fn collapsed() -> Outcome {
 
 /// Pages of equal content become one, and each write makes its own again.
 fn merged() -> Outcome {
-    const KSM: &str = "/sys/kernel/mm/ksm";
-    set(&format!("{KSM}/pages_to_scan"), "5000")?;
-    set(&format!("{KSM}/sleep_millisecs"), "0")?;
+    let _scan = Setting::new("/sys/kernel/mm/ksm/pages_to_scan", "5000")?;
+    let _pause = Setting::new("/sys/kernel/mm/ksm/sleep_millisecs", "0")?;
+    let _run = Setting::new("/sys/kernel/mm/ksm/run", "1")?;
     let memory = Memory::new(RAM);
     memory.advise(0, RAM, libc::MADV_MERGEABLE);
     let mut walker = Walker::on(memory)?;
-    set(&format!("{KSM}/run"), "1")?;
-    let result = (|| {
+    for _ in 0..3 {
+        // Half of the pages at least are equal while the guest does nothing.
+        let guest = walker.counted()?;
+        let merging = || number("/proc/self/ksm_merging_pages").unwrap_or(0);
+        eventually("KSM merges the guest's pages", 20, || merging() > 100)?;
+        walker = Walker::again(guest)?;
+        // Now all are written again: by the guest, and then by the VMM, whose writes must find the guest's pages.
         for _ in 0..3 {
-            // Half of the pages at least are equal while the guest does nothing.
-            let guest = walker.counted()?;
-            let merging = || number("/proc/self/ksm_merging_pages").unwrap_or(0);
-            eventually("KSM merges the guest's pages", 20, || merging() > 100)?;
-            walker = Walker::again(guest)?;
-            // Now all are written again: by the guest, and then by the VMM, whose writes must find the guest's pages.
-            for _ in 0..3 {
-                moves(walker.memory(), COUNTER)?;
-            }
-            for value in [1, 0] {
-                for at in WALKED.step_by(PAGE) {
-                    walker.memory().set_word(at + 8, value);
-                }
+            moves(walker.memory(), COUNTER)?;
+        }
+        for value in [1, 0] {
+            for at in WALKED.step_by(PAGE) {
+                walker.memory().set_word(at + 8, value);
             }
         }
-        walker.counted().map(|_| ())
-    })();
-    set(&format!("{KSM}/run"), "2")?;
-    set(&format!("{KSM}/run"), "0")?;
-    result
+    }
+    walker.counted().map(|_| ())
 }
 
 /// A file in a page of hugetlbfs, and memory of it.
