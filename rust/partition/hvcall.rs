@@ -105,6 +105,7 @@ fn dispatch(
         CallId::GetPartitionProperty => get_property(partition, input, output),
         CallId::SetPartitionProperty => set_property(partition, input),
         CallId::AssertVirtualInterrupt => assert_interrupt(partition, input),
+        CallId::ClearVirtualInterrupt => clear_interrupt(partition),
         CallId::GetVpRegisters => {
             let vp = target(subject, partition, input)?;
             registers::get(partition, vp, list(input, call.reps, 4), output, done)
@@ -270,6 +271,25 @@ fn assert_interrupt(partition: &Partition, input: &[u8]) -> HvResult<()> {
     } else {
         Trigger::Edge
     };
-    super::interrupt::send(partition, destination, mode, request.vector as u8, trigger);
+    let vector = request.vector as u8;
+    if super::interrupt::send(partition, destination, mode, vector, trigger) {
+        Ok(())
+    } else {
+        Err(HV_STATUS_ACKNOWLEDGED)
+    }
+}
+
+/// HvCallClearVirtualInterrupt: after an ExtINT that the guest has taken, the next may come.
+fn clear_interrupt(partition: &Partition) -> HvResult<()> {
+    partition
+        .config()
+        .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)?;
+    let cleared = partition
+        .shared_vps()
+        .filter(|(_, vp)| vp.clear_extint())
+        .count();
+    if cleared == 0 {
+        return Err(HV_STATUS_NOT_ACKNOWLEDGED);
+    }
     Ok(())
 }

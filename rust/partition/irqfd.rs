@@ -49,7 +49,7 @@ impl Signalled for Target {
         let Some(msi) = self.line.msi().filter(|msi| msi.is_legal()) else {
             return;
         };
-        interrupt::send(
+        let _ = interrupt::send(
             &self.partition,
             msi.destination(),
             msi.delivery_mode(),

@@ -83,7 +83,7 @@ unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
         arm_preemption_timer(running);
     }
     if running.core.check_events {
-        running.core.inject(&running.window.vmcs);
+        running.core.inject(&running.window.vmcs, running.shared);
     }
     running.core.spec_ctrl.enter_guest();
     0
@@ -283,7 +283,7 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
         }
     }
     if core.check_events {
-        core.inject(vmcs);
+        core.inject(vmcs, running.shared);
     }
     Ok(())
 }

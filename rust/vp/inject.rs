@@ -98,7 +98,7 @@ impl VpCore {
     }
 
     /// Writes what the next entry injects, and opens windows for what it cannot.
-    pub(super) fn inject(&mut self, vmcs: &CurrentVmcs<'_>) {
+    pub(super) fn inject(&mut self, vmcs: &CurrentVmcs<'_>, shared: &VpShared) {
         self.check_events = false;
         let trap = core::mem::take(&mut self.trap_pending);
         if let Some(mut event) = self.injection.take() {
@@ -134,7 +134,10 @@ impl VpCore {
         } else if !shadow && vmcs.read(GUEST_RFLAGS) & RFLAGS_IF != 0 {
             let vector = match self.extint_pending.take() {
                 None => self.acknowledge(),
-                extint => extint,
+                extint => {
+                    shared.acknowledge_extint();
+                    extint
+                }
             };
             if let Some(vector) = vector {
                 injected = true;

@@ -31,6 +31,14 @@ pub(crate) mod event {
     pub(crate) const PARTITION: u32 = 1 << 6;
 }
 
+/// Bits of `VpShared::extint`.
+mod extint {
+    /// Posted.
+    pub(super) const ASSERTED: u32 = 1 << 8;
+    /// Taken by the guest.
+    pub(super) const ACKNOWLEDGED: u32 = 1 << 9;
+}
+
 /// The part of a VP that other threads reach.
 pub(crate) struct VpShared {
     /// Bits of [`event`]. Set before the VP is woken or kicked.
@@ -38,7 +46,8 @@ pub(crate) struct VpShared {
     posted: [AtomicU32; 8],
     posted_level: [AtomicU32; 8],
     sipi_vector: AtomicU32,
-    extint_vector: AtomicU32,
+    /// 0, or bits of [`extint`] with the vector.
+    extint: AtomicU32,
     destination: AtomicU64,
     blocked: AtomicBool,
     sleeper: Sleeper,
@@ -55,7 +64,7 @@ impl VpShared {
             posted: [const { AtomicU32::new(0) }; 8],
             posted_level: [const { AtomicU32::new(0) }; 8],
             sipi_vector: AtomicU32::new(0),
-            extint_vector: AtomicU32::new(0),
+            extint: AtomicU32::new(0),
             destination: AtomicU64::new(view.to_bits()),
             blocked: AtomicBool::new(false),
             sleeper,
@@ -107,16 +116,39 @@ impl VpShared {
         self.sipi_vector.load(Ordering::Relaxed) as u8
     }
 
-    /// Posts an ExtINT.
-    pub(crate) fn post_extint(&self, vector: u8) {
-        self.extint_vector
-            .store(u32::from(vector), Ordering::Relaxed);
-        self.set_event(event::EXTINT);
+    /// Posts an ExtINT. False: the guest has taken the last one, and HvCallClearVirtualInterrupt
+    /// must come first.
+    pub(crate) fn post_extint(&self, vector: u8) -> bool {
+        let asserted = extint::ASSERTED | u32::from(vector);
+        let posted = self
+            .extint
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, |old| {
+                (old != extint::ACKNOWLEDGED).then_some(asserted)
+            })
+            .is_ok();
+        if posted {
+            self.set_event(event::EXTINT);
+        }
+        posted
     }
 
     /// The vector of the last ExtINT.
     pub(crate) fn extint_vector(&self) -> u8 {
-        self.extint_vector.load(Ordering::Relaxed) as u8
+        self.extint.load(Ordering::Relaxed) as u8
+    }
+
+    /// The guest takes the ExtINT.
+    #[inline]
+    pub(crate) fn acknowledge_extint(&self) {
+        self.extint.store(extint::ACKNOWLEDGED, Ordering::Relaxed);
+    }
+
+    /// HvCallClearVirtualInterrupt. False: the guest has taken none since the last time.
+    pub(crate) fn clear_extint(&self) -> bool {
+        let relaxed = Ordering::Relaxed;
+        self.extint
+            .compare_exchange(extint::ACKNOWLEDGED, 0, relaxed, relaxed)
+            .is_ok()
     }
 
     /// Takes the posted vectors, edge and level.

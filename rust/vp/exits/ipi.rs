@@ -116,10 +116,7 @@ pub(crate) fn deliver(
             target.post_sipi(vector);
             true
         }
-        DeliveryMode::ExtInt => {
-            target.post_extint(vector);
-            true
-        }
+        DeliveryMode::ExtInt => target.post_extint(vector),
         _ => false,
     }
 }

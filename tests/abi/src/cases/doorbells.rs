@@ -225,12 +225,6 @@ fn memory_values() -> Outcome {
         (len, value, fd)
     });
     for (len, value, fd) in &hits {
-        let add = |flags| {
-            guest
-                .partition
-                .ioeventfd(fd.number(), BELL, *len, flags, *value)
-        };
-        good("IOEVENTFD", add(DATAMATCH))?;
         // What differs above the store's size is another value.
         let other = EventFd::new();
         let wide = *value | (1 << 40);
@@ -240,6 +234,12 @@ fn memory_values() -> Outcome {
                 .partition
                 .ioeventfd(other.number(), BELL, *len, DATAMATCH, wide),
         )?;
+        let add = |flags| {
+            guest
+                .partition
+                .ioeventfd(fd.number(), BELL, *len, flags, *value)
+        };
+        good("IOEVENTFD", add(DATAMATCH))?;
     }
     to_port(&guest, 0x80)?;
     equal("signals", hits.map(|(.., fd)| fd.take()), [1, 1, 2])

@@ -424,6 +424,41 @@ fn closed_resampler() -> Outcome {
     equal("after it hung up", resample.take(), 0)
 }
 
+/// HvCallAssertVirtualInterrupt (H-94) of an ExtINT and HvCallClearVirtualInterrupt (H-56).
+fn ext_int() -> Outcome {
+    let assert = Hvcall::new(0x94, &[0, 7, 0, u64::from(VECTOR)], 0);
+    let clear = Hvcall::new(0x56, &[0], 0);
+    let fails = |what: &str, partition: &Partition, call: &Hvcall, status| {
+        let result = call.make(partition).map(|_| ());
+        let wanted = HvcallError {
+            errno: sys::Errno(libc::EIO),
+            status,
+            reps: 0,
+        };
+        equal(what, result, Err(wanted))
+    };
+    let works = |what: &str, partition: &Partition, call: &Hvcall| {
+        call.make(partition)
+            .map(|_| ())
+            .map_err(|e| Stop::Fail(format!("{what}: {e:?}")))
+    };
+    let new = good("create", Partition::create(FLAGS))?;
+    fails("clear before INITIALIZE_PARTITION", &new, &clear, 7)?;
+    drop(new);
+    let taker = Taker::new(guests::apic_halt(), 1)?;
+    let partition = &taker.guest.partition;
+    for n in 1..20 {
+        fails("clear before it is taken", partition, &clear, 0x14)?;
+        works("assert", partition, &assert)?;
+        taker.takes(0, n)?;
+        fails("assert before it is cleared", partition, &assert, 0x16)?;
+        sleep_ms(2);
+        equal("interrupts", taker.taken(0), n)?;
+        works("clear", partition, &clear)?;
+    }
+    taker.end()
+}
+
 /// Signals, new routes, irqfds that come and go, while the guest runs.
 fn storm() -> Outcome {
     let taker = Taker::new(guests::apic_spin(), 2)?;
@@ -507,6 +542,7 @@ pub fn cases() -> Vec<Case> {
             "IRQFD: an eventfd that hung up does not resample",
             closed_resampler,
         ),
+        case("ROOT_HVCALL: ExtINT, asserted, taken and cleared", ext_int),
         case("IRQFD: signals, routes and irqfds at random", storm),
     ]
 }
