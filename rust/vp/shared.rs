@@ -178,6 +178,16 @@ impl VpShared {
         self.destination.store(view.to_bits(), Ordering::Relaxed);
     }
 
+    /// Whether [`Self::kick`] would do anything: if not, the VP looks at its events by itself before it
+    /// enters the guest or sleeps.
+    #[inline]
+    pub(crate) fn needs_kick(&self, space: &Space, index: u32) -> bool {
+        self.blocked.load(Ordering::SeqCst)
+            || space
+                .guest_mode(index)
+                .is_some_and(|mode| mode.running_on().is_some())
+    }
+
     /// Makes the VP look at its events: out of guest mode, or awake. Not in guest context.
     pub(crate) fn kick(&self, space: &Space, index: u32) {
         if self.blocked.load(Ordering::SeqCst) {

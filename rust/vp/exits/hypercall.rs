@@ -108,7 +108,8 @@ fn send(r: &mut Running<'_>, ipi: &ClusterIpi) -> bool {
         }
         ipi::deliver(target, DeliveryMode::Fixed, ipi.vector, Trigger::Edge, true);
         // What this VP has for itself is taken before the next entry.
-        if !core::ptr::eq(target, r.shared) {
+        let space = &r.partition.memory.space;
+        if !core::ptr::eq(target, r.shared) && target.needs_kick(space, index) {
             r.kicks |= 1 << index;
         }
     }

@@ -79,7 +79,7 @@ fn send(core: &mut VpCore, own: &VpShared, partition: &Partition, icr: Icr, kick
             if is_sender {
                 // Taken before the next entry.
                 core.check_events = true;
-            } else {
+            } else if target.needs_kick(&partition.memory.space, index) {
                 *kicks |= 1 << index;
             }
         }
