@@ -29,7 +29,7 @@ use crate::vp::{Vp, VpFile};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use cpumodel::{CpuModel, Disabled};
 use ept::{EptConfig, PageSize, Rights};
-use hv1::msr::{MsrEffect, MsrError, Origin, PartitionState, VpEnv};
+use hv1::msr::{Crash, MsrEffect, MsrError, Origin, PartitionState, VpEnv};
 use hv1::{Overlay, OverlayKind, PartitionFeatures, PartitionLimits, RefTime};
 use hvdef::{HvHardwareFeatures, HvSyntheticProcessorFeatures, Wire};
 use ioeventfd::IoEventFd;
@@ -339,10 +339,38 @@ impl Partition {
         let effect = hv1::msr::write_msr(msr, value, origin, &config.features, &mut state)?;
         self.guest_os_id
             .store(state.guest_os_id(), Ordering::Relaxed);
-        if let MsrEffect::Overlay { overlay, gpn } = effect {
-            self.place_overlay(overlay, gpn);
+        match effect {
+            MsrEffect::None => {}
+            MsrEffect::Overlay { overlay, gpn } => self.place_overlay(overlay, gpn),
+            MsrEffect::Crash(crash) => {
+                drop(state);
+                self.log_crash(&crash);
+            }
         }
         Ok(())
+    }
+
+    /// F-CR1: the guest's last words, as far as its memory can be read.
+    fn log_crash(&self, crash: &Crash) {
+        let id = self.summary.id;
+        host::log_crash(id, &crash.parameters);
+        let (Some((mut gpa, mut left)), Ok(mut line)) =
+            (crash.text, KVec::from_elem(0u8, 240, GFP_KERNEL_ACCOUNT))
+        else {
+            return;
+        };
+        while left != 0 {
+            let in_page = 4096 - gpa % 4096;
+            let size = left.min(in_page).min(240);
+            let Some(bytes) = line.get_mut(..size as usize) else {
+                return;
+            };
+            if self.memory.read(gpa, bytes).is_none() {
+                return;
+            }
+            host::log_guest_text(id, bytes);
+            (gpa, left) = (gpa.wrapping_add(size), left - size);
+        }
     }
 
     fn place_overlay(&self, overlay: Overlay, gpn: Option<u64>) {

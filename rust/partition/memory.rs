@@ -8,6 +8,7 @@
 use super::space::{MapOutcome, Space};
 use crate::sys::bindings::mshv_user_mem_region;
 use crate::sys::guest_memory::{Fault, Invalidate, Invalidation, Mapping};
+use crate::sys::user;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ept::{PageSize, Rights, Spa};
@@ -287,6 +288,15 @@ impl Memory {
             gpa & !0xfff,
             ept::Mapping::ram(Spa(spa), PageSize::Size4K, rights),
         )
+    }
+
+    /// Reads guest memory below overlays, in the VMM's process; None where there is none.
+    pub(crate) fn read(&self, gpa: u64, to: &mut [u8]) -> Option<()> {
+        let (addr, len) = self.user_address(gpa)?;
+        if len < to.len() {
+            return None;
+        }
+        user::read_bytes(addr, to).ok()
     }
 
     /// The VMM's address of the guest's memory at `gpa`, and how many bytes follow in one piece.

@@ -527,3 +527,14 @@ void hvrs_log_guest(const char *text, u64 partition, u32 vp, u64 a, u64 b)
 	pr_notice_ratelimited("hvrs: partition %llu VP %u: %s (%#llx, %#llx)\n", partition, vp,
 			      text, a, b);
 }
+
+void hvrs_log_crash(u64 partition, const u64 *p)
+{
+	pr_notice_ratelimited("hvrs: partition %llu: the guest crashed (%#llx, %#llx, %#llx, %#llx, %#llx)\n",
+			      partition, p[0], p[1], p[2], p[3], p[4]);
+}
+
+void hvrs_log_guest_text(u64 partition, const u8 *text, u32 len)
+{
+	pr_notice_ratelimited("hvrs: partition %llu: \"%*pE\"\n", partition, (int)len, text);
+}

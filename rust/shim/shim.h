@@ -147,5 +147,7 @@ void hvrs_watch_free(struct hvrs_watch *watch);
 
 /* Rate-limited notice about a guest. */
 void hvrs_log_guest(const char *text, u64 partition, u32 vp, u64 a, u64 b);
+void hvrs_log_crash(u64 partition, const u64 *p);
+void hvrs_log_guest_text(u64 partition, const u8 *text, u32 len);
 
 #endif

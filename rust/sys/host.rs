@@ -100,6 +100,18 @@ pub(crate) fn log_guest(text: &'static kernel::str::CStr, partition: u64, vp: u3
     unsafe { bindings::hvrs_log_guest(text.as_char_ptr(), partition, vp, a, b) }
 }
 
+/// Rate-limited line about a guest's crash in the kernel log.
+pub(crate) fn log_crash(partition: u64, parameters: &[u64; 5]) {
+    // SAFETY: Five parameters, as declared.
+    unsafe { bindings::hvrs_log_crash(partition, parameters.as_ptr()) }
+}
+
+/// Rate-limited line with a guest's text, which is escaped, in the kernel log.
+pub(crate) fn log_guest_text(partition: u64, text: &[u8]) {
+    // SAFETY: `text` is of that length.
+    unsafe { bindings::hvrs_log_guest_text(partition, text.as_ptr(), text.len() as u32) }
+}
+
 /// Registers the notifiers that close a root window when the kernel oopses in it.
 pub(crate) struct Notifiers(());
 

@@ -5,7 +5,6 @@
 
 use super::message::Capture;
 use crate::partition::Partition;
-use crate::sys::user;
 use hvdef::*;
 use x86def::cr;
 
@@ -49,7 +48,7 @@ pub(super) fn fetch(partition: &Partition, capture: &Capture) -> Bytes {
         };
         let read = walk(partition, capture, gva)
             .ok()
-            .and_then(|found| read_guest(partition, found.gpa, to));
+            .and_then(|found| partition.memory.read(found.gpa, to));
         if read.is_none() {
             break;
         }
@@ -58,18 +57,9 @@ pub(super) fn fetch(partition: &Partition, capture: &Capture) -> Bytes {
     out
 }
 
-/// Reads guest memory below overlays; None where there is none.
-fn read_guest(partition: &Partition, gpa: u64, to: &mut [u8]) -> Option<()> {
-    let (addr, len) = partition.memory.user_address(gpa)?;
-    if len < to.len() {
-        return None;
-    }
-    user::read_bytes(addr, to).ok()
-}
-
 fn read_entry(partition: &Partition, gpa: u64, size: usize) -> Option<u64> {
     let mut bytes = [0; 8];
-    read_guest(partition, gpa, bytes.get_mut(..size)?)?;
+    partition.memory.read(gpa, bytes.get_mut(..size)?)?;
     Some(u64::from_le_bytes(bytes))
 }
 

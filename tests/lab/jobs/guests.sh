@@ -11,4 +11,9 @@ done
 for image in smp stress msr hypercall processors synic stimer; do
 	guest "$image, 8 VPs" 1 --kernel guests/$image --debug-exit --cpus 8 --memory 128
 done
+begin log
+# What image msr reported.
+check "a guest's crash is in the log" sh -c 'dmesg | grep "the guest crashed (0xdead0000, 0x1, 0x2, "'
+check "its text, escaped" sh -c 'dmesg | grep -F "\"last words\\n\\e[0m\""'
+finish log
 rmmod hvrs

@@ -162,6 +162,7 @@ impl PartitionFeatures {
             edx: HvFeaturesEdx::FREQUENCY_REGS_AVAILABLE
                 .when(privileges.contains(Privilege::ACCESS_FREQUENCY_REGS))
                 .union(HvFeaturesEdx::HYPERCALL_MSR_LOCK_AVAILABLE.when(hv1))
+                .union(HvFeaturesEdx::GUEST_CRASH_REGS_AVAILABLE.when(hv1))
                 .union(HvFeaturesEdx::DIRECT_SYNTHETIC_TIMERS.when(direct))
                 .union(
                     HvFeaturesEdx::SINT_POLLING_MODE_AVAILABLE
@@ -232,7 +233,7 @@ mod tests {
         let f = PartitionFeatures::new(HvSyntheticProcessorFeatures(u64::MAX), limits());
         assert_eq!(f.synthetic, IMPLEMENTED);
         assert!(!f.privileges.intersects(Privilege::ACCESS_VSM));
-        assert!(!f.edx.contains(HvFeaturesEdx::GUEST_CRASH_REGS_AVAILABLE));
+        assert!(!f.edx.contains(HvFeaturesEdx::DEBUG_REGS_AVAILABLE));
     }
 
     /// HV#1: what a third party must clear is clear whatever is asked for (rows marked M0).

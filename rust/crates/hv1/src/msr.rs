@@ -10,7 +10,8 @@ pub use vp::{read_vp_msr, write_vp_msr, VpEffect, VpRead, VpState};
 
 use crate::{Overlay, OverlayKind, PartitionFeatures};
 use hvdef::{
-    HvPartitionPrivilege, HV_X64_MSR_APIC_FREQUENCY, HV_X64_MSR_HYPERCALL_ENABLE,
+    HvPartitionPrivilege, HV_CRASH_CTL_MESSAGE, HV_CRASH_CTL_NOTIFY, HV_CRASH_MAXIMUM_MESSAGE_SIZE,
+    HV_CRASH_PARAMETERS, HV_X64_MSR_APIC_FREQUENCY, HV_X64_MSR_HYPERCALL_ENABLE,
     HV_X64_MSR_HYPERCALL_LOCKED, HV_X64_MSR_PAGE_ENABLE, HV_X64_MSR_PAGE_GPN_SHIFT,
     HV_X64_MSR_RANGE, HV_X64_MSR_TIME_REF_COUNT, HV_X64_MSR_TSC_FREQUENCY, HV_X64_MSR_VP_INDEX,
     HV_X64_MSR_VP_RUNTIME,
@@ -47,6 +48,17 @@ pub enum MsrEffect {
         /// Where.
         gpn: Option<u64>,
     },
+    /// The guest has crashed: tell (F-CR1).
+    Crash(Crash),
+}
+
+/// What a guest tells about its crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Crash {
+    /// HV_X64_MSR_CRASH_P0 to P4.
+    pub parameters: [u64; HV_CRASH_PARAMETERS],
+    /// Address and length of a text in guest memory.
+    pub text: Option<(u64, u64)>,
 }
 
 /// Registers that a partition has once. The caller holds the partition's lock.
@@ -55,6 +67,7 @@ pub struct PartitionState {
     guest_os_id: u64,
     hypercall: u64,
     reference_tsc: u64,
+    crash: [u64; HV_CRASH_PARAMETERS],
 }
 
 /// What a read needs of the VP at hand. Nothing of it needs a lock.
@@ -116,7 +129,7 @@ fn find(
     }
     // An unknown number in the range is #GP, and so is a register without the privilege (C-R8).
     let row = row(msr).ok_or(MsrError::GeneralProtection)?;
-    if origin == Origin::Guest && !features.privileges.contains(row.privilege) {
+    if origin == Origin::Guest && !(features.hv1() && features.privileges.contains(row.privilege)) {
         return Err(MsrError::GeneralProtection);
     }
     Ok(row)
@@ -140,6 +153,9 @@ pub fn read_msr<E: VpEnv>(
         Access::TimeRefCount => env.reference_time_100ns(),
         Access::TscFrequency => features.limits.tsc_hz,
         Access::ApicFrequency => features.limits.apic_hz,
+        Access::CrashParameter(n) => state.crash.get(usize::from(n)).copied().unwrap_or(0),
+        // M-105: what it can do.
+        Access::CrashControl => HV_CRASH_CTL_NOTIFY | HV_CRASH_CTL_MESSAGE,
         Access::Absent { reset } => match origin {
             Origin::Guest => return Err(MsrError::GeneralProtection),
             Origin::Host => reset,
@@ -162,6 +178,15 @@ pub fn write_msr(
         Access::GuestOsId => Ok(state.write_guest_os_id(value, origin)),
         Access::Hypercall => state.write_hypercall(value, origin, features),
         Access::ReferenceTsc => Ok(state.write_reference_tsc(value, features)),
+        Access::CrashParameter(n) => {
+            if let Some(p) = state.crash.get_mut(usize::from(n)) {
+                *p = value;
+            }
+            Ok(MsrEffect::None)
+        }
+        // A VMM writes back what it read; it has nothing to report.
+        Access::CrashControl if origin == Origin::Guest => Ok(state.crash_effect(value)),
+        Access::CrashControl => Ok(MsrEffect::None),
         // A VMM saves and restores whole lists of registers; the value of one that is not there cannot have changed.
         Access::Absent { reset } if origin == Origin::Host && value == reset => Ok(MsrEffect::None),
         // Read-only, absent, or the VP's own.
@@ -176,7 +201,21 @@ impl PartitionState {
             guest_os_id: 0,
             hypercall: 0,
             reference_tsc: 0,
+            crash: [0; HV_CRASH_PARAMETERS],
         }
+    }
+
+    /// M-105.
+    fn crash_effect(&self, control: u64) -> MsrEffect {
+        if control & HV_CRASH_CTL_NOTIFY == 0 {
+            return MsrEffect::None;
+        }
+        let [.., address, length] = self.crash;
+        let has_text = control & HV_CRASH_CTL_MESSAGE != 0 && length != 0;
+        MsrEffect::Crash(Crash {
+            parameters: self.crash,
+            text: has_text.then_some((address, length.min(HV_CRASH_MAXIMUM_MESSAGE_SIZE))),
+        })
     }
 
     /// HV_X64_MSR_GUEST_OS_ID; hypercalls are there once it is not 0.

@@ -98,6 +98,14 @@ pub const HV_X64_MSR_PAGE_ENABLE: u64 = 1 << 0;
 pub const HV_X64_MSR_PAGE_GPN_SHIFT: u32 = 12;
 /// `HV_X64_MSR_RESET`: reset the partition.
 pub const HV_X64_MSR_RESET_SYSTEM: u64 = 1 << 0;
+/// `HV_X64_MSR_CRASH_CTL`: the guest reports a crash.
+pub const HV_CRASH_CTL_NOTIFY: u64 = 1 << 63;
+/// `HV_X64_MSR_CRASH_CTL`: P3 is the address, and P4 the length, of a text.
+pub const HV_CRASH_CTL_MESSAGE: u64 = 1 << 62;
+/// Longest text of a crash.
+pub const HV_CRASH_MAXIMUM_MESSAGE_SIZE: u64 = 4096;
+/// Registers `HV_X64_MSR_CRASH_P0` to `P4`.
+pub const HV_CRASH_PARAMETERS: usize = 5;
 /// Reset value of the SINT registers: masked.
 pub const HV_SYNIC_SINT_MASKED: u64 = 1 << 16;
 /// What `HV_X64_MSR_SVERSION` reads.

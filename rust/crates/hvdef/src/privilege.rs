@@ -45,6 +45,9 @@ bit_set! {
 }
 
 impl HvPartitionPrivilege {
+    /// What needs no privilege.
+    pub const NONE: Self = Self(0);
+
     /// What "Requirements for Implementing the Microsoft Hypervisor Interface" wants clear in an ordinary guest of a
     /// third party's hypervisor (rows C-3B marked M0).
     pub const MUST_BE_CLEAR: Self = Self(

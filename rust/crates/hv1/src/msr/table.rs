@@ -40,6 +40,8 @@ pub enum Access {
     StimerConfig(u8),
     StimerCount(u8),
     GuestIdle,
+    CrashParameter(u8),
+    CrashControl,
     /// A guest gets #GP, because no privilege opens it; a VMM reads, and may write, the reset value.
     Absent {
         reset: u64,
@@ -57,7 +59,7 @@ pub struct MsrRow {
     pub id: &'static str,
     /// How often it exists.
     pub scope: Scope,
-    /// What a guest needs to use it.
+    /// What a guest needs to use it, besides the interface.
     pub privilege: HvPartitionPrivilege,
     /// What stands behind it.
     pub access: Access,
@@ -125,6 +127,12 @@ table! {
     "M-B0" HV_X64_MSR_STIMER3_CONFIG VpVtl ACCESS_SYNTHETIC_TIMER_REGS Access::StimerConfig(3);
     "M-B1" HV_X64_MSR_STIMER3_COUNT VpVtl ACCESS_SYNTHETIC_TIMER_REGS Access::StimerCount(3);
     "M-F0" HV_X64_MSR_GUEST_IDLE Vp ACCESS_GUEST_IDLE_REG Access::GuestIdle;
+    "M-100" HV_X64_MSR_CRASH_P0 Partition NONE Access::CrashParameter(0);
+    "M-100" HV_X64_MSR_CRASH_P1 Partition NONE Access::CrashParameter(1);
+    "M-100" HV_X64_MSR_CRASH_P2 Partition NONE Access::CrashParameter(2);
+    "M-100" HV_X64_MSR_CRASH_P3 Partition NONE Access::CrashParameter(3);
+    "M-100" HV_X64_MSR_CRASH_P4 Partition NONE Access::CrashParameter(4);
+    "M-105" HV_X64_MSR_CRASH_CTL Partition NONE Access::CrashControl;
 }
 
 /// Offsets from 0x40000000 that the index covers.

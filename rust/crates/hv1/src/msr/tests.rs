@@ -176,6 +176,33 @@ fn privileges() {
     }
 }
 
+/// M-100, M-105: the parameters are kept, a text is at most a page, a VMM reports nothing.
+#[test]
+fn crash() {
+    let mut s = PartitionState::new();
+    let can = HV_CRASH_CTL_NOTIFY | HV_CRASH_CTL_MESSAGE;
+    assert_eq!(get(HV_X64_MSR_CRASH_CTL, &s), Ok(can));
+    for (msr, n) in (HV_X64_MSR_CRASH_P0..=HV_X64_MSR_CRASH_P4).zip(1u64..) {
+        assert_eq!(get(msr, &s), Ok(0));
+        set(msr, n << 20, &mut s).unwrap();
+        assert_eq!(get(msr, &s), Ok(n << 20));
+    }
+    let parameters = [1u64, 2, 3, 4, 5].map(|n| n << 20);
+    let crash = |text| Ok(MsrEffect::Crash(Crash { parameters, text }));
+    assert_eq!(set(HV_X64_MSR_CRASH_CTL, 1 << 63, &mut s), crash(None));
+    let text = Some((4 << 20, 4096));
+    assert_eq!(set(HV_X64_MSR_CRASH_CTL, can, &mut s), crash(text));
+    assert_eq!(
+        set(HV_X64_MSR_CRASH_CTL, 1 << 62, &mut s),
+        Ok(MsrEffect::None)
+    );
+    assert_eq!(
+        host_set(HV_X64_MSR_CRASH_CTL, can, &mut s),
+        Ok(MsrEffect::None)
+    );
+    assert_eq!(get(HV_X64_MSR_CRASH_CTL, &s), Ok(can));
+}
+
 /// Every number around the range, read and written with walking ones: what is not there is #GP for a guest, and a
 /// register without its feature has its reset value for a VMM.
 #[test]

@@ -42,6 +42,7 @@ image!(
             synthetic::read_only
         ),
         test!(synthetic_initial, "M-00 M-01 M-03 M-21", synthetic::initial),
+        test!(crash, "M-100 M-105 F-CR1 C-3D10", synthetic::crash),
         test!(guest_os_id, "M-00", synthetic::guest_os_id),
         test!(vp_index, "M-02", synthetic::vp_index),
         test!(vp_runtime, "M-10 C-3A0", synthetic::vp_runtime),

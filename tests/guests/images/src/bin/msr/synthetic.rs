@@ -99,6 +99,28 @@ pub fn initial() -> Verdict {
     Pass
 }
 
+/// Parameters are kept, for all VPs; a report is no end. The lab looks for this one in the host's log.
+pub fn crash() -> Verdict {
+    require!(open(0x4000_0105), "no crash registers");
+    static TEXT: &[u8] = b"last words\n\x1b[0m";
+    let can = cpu::rdmsr(0x4000_0105);
+    assert_eq!(can & !(7 << 61) & !(7 << 58), 0, "CRASH_CTL {can:#x}");
+    assert_ne!(can & 1 << 63, 0, "CRASH_CTL {can:#x}");
+    let parameters = [0xdead_0000, 1, 2, TEXT.as_ptr() as u64, TEXT.len() as u64];
+    for (msr, value) in (0x4000_0100..).zip(parameters) {
+        wrmsr_sticks(msr, value);
+    }
+    assert_eq!(probe::wrmsr(0x4000_0105, can), Ok(()));
+    // Nothing there to read.
+    wrmsr_sticks(0x4000_0103, !0);
+    assert_eq!(probe::wrmsr(0x4000_0105, can), Ok(()));
+    for msr in 0x4000_0100..0x4000_0105 {
+        wrmsr_sticks(msr, 0);
+    }
+    assert_eq!(cpu::rdmsr(0x4000_0105), can);
+    Pass
+}
+
 pub fn guest_os_id() -> Verdict {
     require!(hv::present(), "no Hv#1");
     wrmsr_sticks(HV_X64_MSR_GUEST_OS_ID, hv::OS_ID);
