@@ -14,6 +14,7 @@ pub(crate) mod memory;
 mod registry;
 mod routing;
 pub(crate) mod space;
+mod synic;
 
 use crate::device::ROOT_HVCALL;
 use crate::machine::{Listed, Machine};

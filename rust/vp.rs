@@ -245,7 +245,7 @@ impl Vp {
                 Ok(false)
             }
             Leave::Overlay(kind, gpn) => {
-                core.place_overlay(partition, kind, gpn);
+                core.place_overlay(partition, &self.shared, kind, gpn);
                 core.deferred = Deferred::Advance;
                 Ok(false)
             }

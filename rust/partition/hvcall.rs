@@ -5,7 +5,7 @@
 //! The same table of calls as the guest's door. The status is copied back even on failure; its
 //! errno is what `mshv-abi` says clients expect.
 
-use super::Partition;
+use super::{synic, Partition};
 use crate::machine::Machine;
 use crate::sys::bindings::mshv_root_hvcall;
 use crate::sys::user;
@@ -115,13 +115,15 @@ fn dispatch(
             let list = list(input, call.reps, HvRegisterAssoc::SIZE);
             registers::set(partition, vp, list, done)
         }
+        CallId::SignalEventDirect => synic::signal_event(partition, input, output),
+        CallId::PostMessageDirect => synic::post_message(partition, input),
         CallId::TranslateVirtualAddress => translate(subject, partition, input, output),
         // In the table because they have their place there; not made yet.
         _ => Err(HV_STATUS_INVALID_HYPERCALL_CODE),
     }
 }
 
-fn read<T: Wire>(input: &[u8]) -> HvResult<T> {
+pub(super) fn read<T: Wire>(input: &[u8]) -> HvResult<T> {
     T::read(input).ok_or(HV_STATUS_INVALID_PARAMETER)
 }
 

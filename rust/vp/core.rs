@@ -2,6 +2,7 @@
 
 //! The state of a VP that its thread alone changes.
 
+use super::shared::VpShared;
 use crate::machine::Machine;
 use crate::sys::pages::{PageBox, Pages};
 use crate::vmx::host_state::{GuestMsrs, GuestState, SpecCtrl};
@@ -97,10 +98,6 @@ pub(crate) struct VpCore {
     pub(crate) synthetic: hv1::msr::VpState,
     /// The VP assist page.
     pub(crate) assist_page: Pages,
-    /// Synthetic interrupt message page.
-    pub(crate) simp: Pages,
-    /// Synthetic interrupt event flags page.
-    pub(crate) siefp: Pages,
     pub(crate) lapic: Lapic<PageBox<ApicPage>>,
     /// TSC that the guest reads minus the host's.
     pub(crate) tsc_offset: u64,
@@ -166,8 +163,6 @@ impl VpCore {
             spec_ctrl: SpecCtrl::new(),
             synthetic: hv1::msr::VpState::new(),
             assist_page: Pages::new(0)?,
-            simp: Pages::new(0)?,
-            siefp: Pages::new(0)?,
             lapic,
             tsc_offset,
             tsc_adjust: 0,
@@ -235,12 +230,12 @@ impl VpCore {
 
     /// The LAPIC timer and the synthetic timers, if they are due at host TSC `now`.
     #[inline]
-    pub(super) fn run_timers(&mut self, now: u64, time: &RefTime) {
+    pub(super) fn run_timers(&mut self, now: u64, time: &RefTime, shared: &VpShared) {
         if now < self.timer_tsc {
             return;
         }
         if now >= self.stimer_tsc {
-            self.run_stimers(now, time);
+            self.run_stimers(now, time, shared);
         }
         if now >= self.lapic_tsc {
             let guest_now = self.guest_tsc(now);

@@ -77,7 +77,9 @@ unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
         }
     }
     if running.core.timer_tsc != u64::MAX {
-        running.core.run_timers(rdtsc(), &running.config.time);
+        running
+            .core
+            .run_timers(rdtsc(), &running.config.time, running.shared);
     }
     if running.core.timer_changed {
         arm_preemption_timer(running);
@@ -263,7 +265,7 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
     if events & event::SIPI != 0 && core.activity == Activity::WaitForSipi {
         setup::start(vmcs, core, running.shared.sipi_vector());
     }
-    core.run_timers(rdtsc(), &running.config.time);
+    core.run_timers(rdtsc(), &running.config.time, running.shared);
     match core.activity {
         Activity::Running => {}
         Activity::WaitForSipi => return Err(Leave::Halt),

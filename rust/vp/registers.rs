@@ -225,11 +225,15 @@ fn write_synthetic(
         let (features, state) = (&config.features, &mut core.synthetic);
         match write_vp_msr(msr, value, Origin::Host, features, vp.index, state) {
             Some(Ok(VpEffect::Overlay { overlay, gpn })) => {
-                core.place_overlay(partition, overlay.kind, gpn);
+                core.place_overlay(partition, &vp.shared, overlay.kind, gpn);
+                Ok(())
+            }
+            Some(Ok(VpEffect::Timers)) => {
+                core.run_stimers_soon();
                 Ok(())
             }
             Some(Ok(VpEffect::Synic)) => {
-                core.run_stimers_soon();
+                core.synic_changed(&vp.shared);
                 Ok(())
             }
             Some(Ok(VpEffect::None)) => Ok(()),

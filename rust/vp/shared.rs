@@ -5,9 +5,11 @@
 
 use crate::partition::space::Space;
 use crate::sys::host;
+use crate::sys::pages::Pages;
 use crate::sys::sleeper::Sleeper;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use ept::LinearFlush;
+use hv1::synic::SynicShared;
 use kernel::error::Result;
 use kernel::prelude::*;
 use kernel::sync::Arc;
@@ -53,6 +55,12 @@ pub(crate) struct VpShared {
     sleeper: Sleeper,
     /// Linear translations that the VP must forget.
     pub(crate) linear_flush: LinearFlush,
+    /// What the SynIC takes.
+    pub(crate) synic: SynicShared,
+    /// Synthetic interrupt message page.
+    pub(crate) simp: Pages,
+    /// Synthetic interrupt event flags page.
+    pub(crate) siefp: Pages,
 }
 
 impl VpShared {
@@ -69,6 +77,9 @@ impl VpShared {
             blocked: AtomicBool::new(false),
             sleeper,
             linear_flush: LinearFlush::new(),
+            synic: SynicShared::new(),
+            simp: Pages::new(0)?,
+            siefp: Pages::new(0)?,
         })
     }
 

@@ -3,18 +3,18 @@
 //! SynIC and synthetic timers of a VP: `hv1` decides, here are clock, pages and local APIC.
 
 use super::core::VpCore;
+use super::shared::VpShared;
 use crate::partition::Partition;
-use crate::sys::pages::{PageBox, Pages};
+use crate::sys::pages::PageBox;
 use hv1::stimer::{Posted, Sink, NEVER};
-use hv1::synic::{Outcome, Synic};
+use hv1::synic::Outcome;
 use hv1::{OverlayKind, RefTime};
 use hvdef::{HvTimerMessagePayload, Wire, HVMSG_TIMER_EXPIRED};
 use vapic::{ApicPage, Lapic, Trigger};
 
 /// Where the timers' expirations go.
 struct Target<'a> {
-    synic: &'a Synic,
-    simp: &'a Pages,
+    shared: &'a VpShared,
     lapic: &'a mut Lapic<PageBox<ApicPage>>,
 }
 
@@ -27,8 +27,9 @@ impl Sink for Target<'_> {
     fn message(&mut self, sint: u8, payload: &HvTimerMessagePayload) -> Posted {
         let mut bytes = [0; HvTimerMessagePayload::SIZE];
         let _ = payload.write(&mut bytes);
-        let page = self.simp.words();
-        match self.synic.post(page, sint, HVMSG_TIMER_EXPIRED, 0, &bytes) {
+        let page = self.shared.simp.words();
+        let synic = &self.shared.synic;
+        match synic.post(page, sint, HVMSG_TIMER_EXPIRED, 0, &bytes) {
             Outcome::Interrupt(vector) => {
                 self.interrupt(vector);
                 Posted::Delivered
@@ -42,11 +43,10 @@ impl Sink for Target<'_> {
 
 impl VpCore {
     /// Expires what is due of the synthetic timers at host TSC `now`, and delivers messages that wait.
-    pub(super) fn run_stimers(&mut self, now: u64, time: &RefTime) {
+    pub(super) fn run_stimers(&mut self, now: u64, time: &RefTime, shared: &VpShared) {
         let tsc = self.partition_tsc(now);
         let mut target = Target {
-            synic: &self.synthetic.synic,
-            simp: &self.simp,
+            shared,
             lapic: &mut self.lapic,
         };
         let next = self.synthetic.stimers.run(time.now_100ns(tsc), &mut target);
@@ -63,23 +63,30 @@ impl VpCore {
         self.timer_tsc = 0;
     }
 
+    /// The SynIC's registers were written.
+    pub(crate) fn synic_changed(&mut self, shared: &VpShared) {
+        shared.synic.publish(&self.synthetic.synic);
+        self.run_stimers_soon();
+    }
+
     /// Shows an overlay page of the VP at page `gpn`, or nowhere. Not in a window.
     pub(super) fn place_overlay(
         &mut self,
         partition: &Partition,
+        shared: &VpShared,
         kind: OverlayKind,
         gpn: Option<u64>,
     ) {
         let page = match kind {
             OverlayKind::VpAssistPage => &self.assist_page,
-            OverlayKind::Simp => &self.simp,
-            OverlayKind::Siefp => &self.siefp,
+            OverlayKind::Simp => &shared.simp,
+            OverlayKind::Siefp => &shared.siefp,
             // The partition's, or none.
             OverlayKind::HypercallPage | OverlayKind::ReferenceTsc | OverlayKind::ApicPage => {
                 return
             }
         };
         partition.place_page(page, kind, gpn);
-        self.run_stimers_soon();
+        self.synic_changed(shared);
     }
 }

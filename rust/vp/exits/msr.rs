@@ -105,8 +105,12 @@ fn write_synthetic(r: &mut Running<'_>, msr: u32, value: u64) -> bool {
             return leave(r, Leave::Overlay(overlay.kind, gpn))
         }
         Some(Ok(VpEffect::None)) => Effect::None,
-        Some(Ok(VpEffect::Synic)) => {
+        Some(Ok(VpEffect::Timers)) => {
             r.core.run_stimers_soon();
+            Effect::None
+        }
+        Some(Ok(VpEffect::Synic)) => {
+            r.core.synic_changed(r.shared);
             Effect::None
         }
         Some(Ok(VpEffect::Eoi)) => match r.core.lapic.eoi() {

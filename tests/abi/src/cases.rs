@@ -16,6 +16,7 @@ mod partition;
 mod regions;
 mod registers;
 mod signals;
+mod synic;
 
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -35,6 +36,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         interrupts::cases(),
         doorbells::cases(),
         signals::cases(),
+        synic::cases(),
         live::cases(),
         kept::cases(),
         hostile::cases(),

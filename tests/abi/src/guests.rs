@@ -119,6 +119,41 @@ code! {
         "inc dword ptr es:[0x2000]"
         "jmp 1b";
 
+    /// Waits for interrupts in HLT. Its handler, at ENTRY + 2, tells type and first payload word of the message in slot 2
+    /// of the message page at 0x20000, and the first of SINT 2 in the event flags page at 0x21000, and clears all three.
+    messages "16":
+        ".byte 0xeb, 2f - 1f"
+        "1: push ds"
+        "mov ax, 0x2000"
+        "mov ds, ax"
+        "mov eax, ds:[0x210]"
+        "out 0x81, eax"
+        "xor eax, eax"
+        "mov ds:[0x210], eax"
+        "xchg eax, ds:[0x200]"
+        "out 0x80, eax"
+        "xor eax, eax"
+        "xchg eax, ds:[0x1200]"
+        "out 0x82, eax"
+        "pop ds"
+        "mov ecx, 0x80b"
+        "xor eax, eax"
+        "xor edx, edx"
+        "wrmsr"
+        "iret"
+        "2: mov ecx, 0x1b"
+        "rdmsr"
+        "or eax, 0xc00"
+        "wrmsr"
+        "mov ecx, 0x80f"
+        "mov eax, 0x1ff"
+        "xor edx, edx"
+        "wrmsr"
+        "sti"
+        "3: inc dword ptr ds:[0x2000]"
+        "hlt"
+        "jmp 3b";
+
     /// OUT and IN in all sizes, by DX and by immediate.
     ports "16":
         "mov eax, 0x12345678"

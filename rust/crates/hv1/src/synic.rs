@@ -2,7 +2,8 @@
 
 //! The synthetic interrupt controller of a VP (M-80 to M-90, F-SY1 to F-SY9): registers, message slots, event flags.
 //!
-//! The VP's thread alone fills slots and sets flags, while any of the guest's VPs may read and write both pages.
+//! [`Synic`] are the registers, which the VP's own thread changes. [`SynicShared`] is what of them others need who have
+//! a message or an event for the VP; both pages may meanwhile be read and written by any of the guest's VPs.
 
 use crate::msr::MsrError;
 use core::sync::atomic::{fence, AtomicU32, Ordering};
@@ -103,17 +104,56 @@ impl Synic {
             .zip(&self.sints)
             .any(|(i, &s)| self.auto_eoi & (1 << (i & 15)) != 0 && s as u8 == vector)
     }
+}
 
-    /// Whether the VP takes messages.
-    #[inline]
-    pub fn takes_messages(&self) -> bool {
-        self.scontrol & HV_SYNIC_CONTROL_ENABLE != 0 && self.simp & HV_X64_MSR_PAGE_ENABLE != 0
+/// What senders of messages and events have to know of a VP, without a lock.
+#[derive(Debug)]
+pub struct SynicShared {
+    /// [`MESSAGES`], [`EVENTS`].
+    takes: AtomicU32,
+    sints: [AtomicU32; HV_SYNIC_SINT_COUNT],
+    /// Slots that somebody fills.
+    filling: AtomicU32,
+}
+
+const MESSAGES: u32 = 1 << 0;
+const EVENTS: u32 = 1 << 1;
+
+impl Default for SynicShared {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl SynicShared {
+    /// State after creation and reset.
+    pub const fn new() -> Self {
+        Self {
+            takes: AtomicU32::new(0),
+            sints: [const { AtomicU32::new(HV_SYNIC_SINT_MASKED as u32) }; HV_SYNIC_SINT_COUNT],
+            filling: AtomicU32::new(0),
+        }
     }
 
-    /// Whether the VP takes events.
-    #[inline]
-    pub fn takes_events(&self) -> bool {
-        self.scontrol & HV_SYNIC_CONTROL_ENABLE != 0 && self.siefp & HV_X64_MSR_PAGE_ENABLE != 0
+    /// Takes over the registers after a write.
+    pub fn publish(&self, synic: &Synic) {
+        for (to, from) in self.sints.iter().zip(&synic.sints) {
+            to.store(*from as u32, Ordering::Relaxed);
+        }
+        let mut takes = 0;
+        if synic.scontrol & HV_SYNIC_CONTROL_ENABLE != 0 {
+            if synic.simp & HV_X64_MSR_PAGE_ENABLE != 0 {
+                takes |= MESSAGES;
+            }
+            if synic.siefp & HV_X64_MSR_PAGE_ENABLE != 0 {
+                takes |= EVENTS;
+            }
+        }
+        self.takes.store(takes, Ordering::Release);
+    }
+
+    fn takes(&self, what: u32) -> bool {
+        self.takes.load(Ordering::Acquire) & what != 0
     }
 
     /// Puts a message into the slot of `sint` (F-SY2, F-SY3). A payload that is too long is cut.
@@ -125,39 +165,45 @@ impl Synic {
         sender: u64,
         payload: &[u8],
     ) -> Outcome {
-        if !self.takes_messages() {
-            return Outcome::Off;
-        }
         let at = usize::from(sint) * SLOT;
-        let Some(slot) = page.get(at..at + SLOT) else {
+        let (Some(slot), true) = (page.get(at..at + SLOT), self.takes(MESSAGES)) else {
             return Outcome::Off;
         };
-        if fill(slot, message_type, sender, payload) {
+        let bit = 1 << (sint & 15);
+        if self.filling.fetch_or(bit, Ordering::Acquire) & bit != 0 {
+            return Outcome::Busy;
+        }
+        let filled = fill(slot, message_type, sender, payload);
+        self.filling.fetch_and(!bit, Ordering::Release);
+        if filled {
             self.interrupt(sint)
         } else {
             Outcome::Busy
         }
     }
 
-    /// Sets an event flag of `sint`; the interrupt comes for a flag that was clear (F-SY9).
-    pub fn signal(&self, page: &SynicPage, sint: u8, flag: u16) -> Outcome {
+    /// Sets an event flag of `sint`; the interrupt comes for a flag that was clear (F-SY9). Whether it was.
+    pub fn signal(&self, page: &SynicPage, sint: u8, flag: u16) -> (Outcome, bool) {
         let word = usize::from(flag) / 32;
-        if !self.takes_events() || word >= FLAGS {
-            return Outcome::Off;
+        if !self.takes(EVENTS) || word >= FLAGS {
+            return (Outcome::Off, false);
         }
         let Some(word) = page.get(usize::from(sint) * FLAGS + word) else {
-            return Outcome::Off;
+            return (Outcome::Off, false);
         };
         let bit = 1 << (flag % 32);
         if word.fetch_or(bit, Ordering::AcqRel) & bit != 0 {
-            Outcome::Silent
+            (Outcome::Silent, false)
         } else {
-            self.interrupt(sint)
+            (self.interrupt(sint), true)
         }
     }
 
     fn interrupt(&self, sint: u8) -> Outcome {
-        let value = self.sint(sint);
+        let value = match self.sints.get(usize::from(sint)) {
+            Some(sint) => u64::from(sint.load(Ordering::Relaxed)),
+            None => HV_SYNIC_SINT_MASKED,
+        };
         if value & (HV_SYNIC_SINT_MASKED | HV_SYNIC_SINT_POLLING) != 0 {
             Outcome::Silent
         } else {

@@ -267,6 +267,16 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// 0xc0 HvCallSignalEventDirect, output.
+    pub struct HvOutputSignalEventDirect: 8 {
+        /// 1: the flag was clear.
+        pub newly_signaled: u8,
+        /// Zero.
+        pub reserved: [u8; 7],
+    }
+}
+
+wire_struct! {
     packed
     /// 0xc1 HvCallPostMessageDirect, input.
     pub struct HvInputPostMessageDirect: 280 {

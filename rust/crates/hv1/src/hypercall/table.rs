@@ -24,6 +24,8 @@ pub enum CallId {
     ClearVirtualInterrupt,
     RegisterInterceptResult,
     AssertVirtualInterrupt,
+    SignalEventDirect,
+    PostMessageDirect,
     GetVpCpuidValues,
     GetPartitionPropertyEx,
 }
@@ -199,6 +201,10 @@ table! {
         bytes(HvInputRegisterInterceptResult::SIZE) => NOTHING, PARENT FREE;
     "H-94" HvCallAssertVirtualInterrupt AssertVirtualInterrupt Simple fast false
         bytes(HvInputAssertVirtualInterrupt::SIZE) => NOTHING, PARENT FREE;
+    "H-C0" HvCallSignalEventDirect SignalEventDirect Simple fast false
+        bytes(HvInputSignalEventDirect::SIZE) => bytes(HvOutputSignalEventDirect::SIZE), PARENT FREE;
+    "H-C1" HvCallPostMessageDirect PostMessageDirect Simple fast false
+        bytes(HvInputPostMessageDirect::SIZE) => NOTHING, PARENT FREE;
     "H-F4" HvCallGetVpCpuidValues GetVpCpuidValues Rep fast false
         list(HvInputGetVpCpuidValues::SIZE, HvCpuidLeafInfo::SIZE) => list(0, 16), PARENT FREE;
     "H-101" HvCallGetPartitionPropertyEx GetPartitionPropertyEx Simple fast false

@@ -38,7 +38,9 @@ pub enum VpRead {
 pub enum VpEffect {
     /// Nothing.
     None,
-    /// Messages may be deliverable, timers may have started: [`Stimers::run`] is due.
+    /// Timers may have started, a message slot may be free: [`Stimers::run`] is due.
+    Timers,
+    /// [`crate::synic::SynicShared::publish`] is due, and then [`Stimers::run`]: messages may be deliverable.
     Synic,
     /// Place an overlay page of the VP at page `gpn`, or take it away; then as after [`Self::Synic`].
     Overlay {
@@ -127,10 +129,10 @@ pub fn write_vp_msr(
         Access::StimerConfig(n) => state
             .stimers
             .write_config(n, value)
-            .map(|()| VpEffect::Synic),
+            .map(|()| VpEffect::Timers),
         Access::StimerCount(n) => {
             state.stimers.write_count(n, value);
-            Ok(VpEffect::Synic)
+            Ok(VpEffect::Timers)
         }
         access => return write_synic(access, value, origin, features, vp_index, state),
     })
@@ -158,7 +160,7 @@ fn write_synic(
             synic.simp = value;
             Ok(overlay(OverlayKind::Simp, value, features, vp_index))
         }
-        Access::Eom => Ok(VpEffect::Synic),
+        Access::Eom => Ok(VpEffect::Timers),
         Access::Sint(n) => synic.write_sint(n, value).map(|()| VpEffect::Synic),
         // A VMM writes back what it read.
         Access::Sversion if origin == Origin::Host && value == HV_SYNIC_VERSION_1 => {
@@ -296,7 +298,8 @@ mod tests {
         assert_eq!(set(HV_X64_MSR_SVERSION, 1, &mut s), Some(Err(GP)));
         assert_eq!(set(HV_X64_MSR_SCONTROL, 1, &mut s), synic);
         assert_eq!(get(HV_X64_MSR_SCONTROL, &s), value(1));
-        assert_eq!(set(HV_X64_MSR_EOM, 0, &mut s), synic);
+        let timers = Some(Ok(VpEffect::Timers));
+        assert_eq!(set(HV_X64_MSR_EOM, 0, &mut s), timers);
         for (msr, kind) in [
             (HV_X64_MSR_SIMP, OverlayKind::Simp),
             (HV_X64_MSR_SIEFP, OverlayKind::Siefp),
@@ -318,8 +321,8 @@ mod tests {
                 HV_X64_MSR_STIMER0_COUNT + 2 * n,
             );
             assert_eq!(set(config, 1 << 20, &mut s), Some(Err(GP)));
-            assert_eq!(set(config, 0x1408, &mut s), synic);
-            assert_eq!(set(count, u64::from(n) + 9, &mut s), synic);
+            assert_eq!(set(config, 0x1408, &mut s), timers);
+            assert_eq!(set(count, u64::from(n) + 9, &mut s), timers);
             assert_eq!(get(config, &s), value(0x1409));
             assert_eq!(get(count, &s), value(u64::from(n) + 9));
         }

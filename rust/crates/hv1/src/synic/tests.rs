@@ -10,14 +10,24 @@ fn page() -> Box<SynicPage> {
     Box::new([const { AtomicU32::new(0) }; HV_HYP_PAGE_SIZE / 4])
 }
 
-fn enabled() -> Synic {
+fn registers() -> Synic {
     let mut s = Synic::new();
     (s.scontrol, s.simp, s.siefp) = (1, 0x5001, 0x6001);
     s.write_sint(2, 0x35).unwrap();
     s
 }
 
-fn post(s: &Synic, page: &SynicPage, sint: u8) -> Outcome {
+fn shared(registers: &Synic) -> SynicShared {
+    let s = SynicShared::new();
+    s.publish(registers);
+    s
+}
+
+fn enabled() -> SynicShared {
+    shared(&registers())
+}
+
+fn post(s: &SynicShared, page: &SynicPage, sint: u8) -> Outcome {
     s.post(page, sint, HVMSG_TIMER_EXPIRED, 7, &[1, 2, 3, 4, 5])
 }
 
@@ -82,13 +92,15 @@ fn where_no_interrupt_comes() {
         |s: &mut Synic| s.scontrol = 0,
         |s: &mut Synic| s.simp = 0x5000,
     ] {
-        let mut s = enabled();
+        let mut s = registers();
         change(&mut s);
-        assert_eq!(post(&s, &page, 2), Outcome::Off);
+        assert_eq!(post(&shared(&s), &page, 2), Outcome::Off);
     }
-    let mut s = enabled();
+    assert_eq!(post(&SynicShared::new(), &page, 2), Outcome::Off);
+    let mut s = registers();
     s.write_sint(3, 0x1_0035).unwrap();
     s.write_sint(4, 0x4_0035).unwrap();
+    let s = shared(&s);
     assert_eq!(post(&s, &page, 3), Outcome::Silent);
     assert_eq!(post(&s, &page, 3), Outcome::Busy);
     assert_eq!(post(&s, &page, 4), Outcome::Silent);
@@ -99,17 +111,49 @@ fn where_no_interrupt_comes() {
 /// F-SY9.
 #[test]
 fn events() {
-    let (mut s, page) = (enabled(), page());
+    let (s, page) = (enabled(), page());
     for flag in [0, 31, 32, 2047] {
-        assert_eq!(s.signal(&page, 2, flag), Outcome::Interrupt(0x35));
-        assert_eq!(s.signal(&page, 2, flag), Outcome::Silent);
+        let first = (Outcome::Interrupt(0x35), true);
+        assert_eq!(s.signal(&page, 2, flag), first);
+        assert_eq!(s.signal(&page, 2, flag), (Outcome::Silent, false));
         let at = 2 * 64 + usize::from(flag) / 32;
         assert_ne!(page[at].load(Ordering::Relaxed) & (1 << (flag % 32)), 0);
     }
-    assert_eq!(s.signal(&page, 2, 2048), Outcome::Off);
-    assert_eq!(s.signal(&page, 16, 0), Outcome::Off);
+    assert_eq!(s.signal(&page, 3, 7), (Outcome::Silent, true));
+    let off = (Outcome::Off, false);
+    assert_eq!(s.signal(&page, 2, 2048), off);
+    assert_eq!(s.signal(&page, 16, 0), off);
+    let mut s = registers();
     s.siefp = 0;
-    assert_eq!(s.signal(&page, 2, 5), Outcome::Off);
+    assert_eq!(shared(&s).signal(&page, 2, 5), off);
+}
+
+/// Two who post at a time do not mix their messages.
+#[test]
+fn one_fills_a_slot_at_a_time() {
+    let page: Arc<SynicPage> = Arc::from(page());
+    let s = Arc::new(enabled());
+    let senders: std::vec::Vec<_> = (1u32..4)
+        .map(|n| {
+            let (page, s) = (page.clone(), s.clone());
+            thread::spawn(move || {
+                let body = [n as u8; 240];
+                for _ in 0..20_000 {
+                    if s.post(&page, 2, n, n.into(), &body) != Outcome::Busy {
+                        let slot = &page[128..192];
+                        assert_eq!(slot[0].load(Ordering::Relaxed), n);
+                        for word in &slot[4..] {
+                            assert_eq!(word.load(Ordering::Relaxed), n * 0x0101_0101);
+                        }
+                        slot[0].store(0, Ordering::Release);
+                    }
+                }
+            })
+        })
+        .collect();
+    for sender in senders {
+        sender.join().unwrap();
+    }
 }
 
 /// F-SY2: whoever finds the slot taken is told by the guest when it is free, whatever the order of their steps.
