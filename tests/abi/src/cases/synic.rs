@@ -5,7 +5,6 @@ use crate::cases::messages::io;
 use crate::guests;
 use crate::run::{case, ensure, equal, eventually, good, Case, Outcome, Stop};
 use crate::threads::{run_once, skip};
-use crate::vm::names::*;
 use crate::vm::*;
 
 const SINT2: u32 = 0xa_0002;
@@ -45,7 +44,7 @@ fn post(vp: u32, vtl: u32, sint: u32, kind: u32, size: u32, word: u32) -> Hvcall
 fn signal(vp: u32, vtl: u64, sint: u64, flag: u64) -> Hvcall {
     Hvcall::new(
         0xc0,
-        &[0, u64::from(vp) | vtl << 32 | sint << 40 | flag << 48],
+        &[0, u64::from(vp) | (vtl << 32) | (sint << 40) | (flag << 48)],
         8,
     )
 }
