@@ -7,8 +7,8 @@ use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use guest::{
-    apic, cpu, cpuid, hv, idt, image, msr, paging, percpu, probe, require, say, smp, test, Pass,
-    Verdict,
+    apic, cpu, cpuid, hv, idt, image, msr, paging, percpu, probe, require, say, smp, synic, test,
+    Pass, Verdict,
 };
 
 const N: usize = 2000;
@@ -275,6 +275,37 @@ fn bench_self_ipi() -> Verdict {
     Pass
 }
 
+/// Arming a timer, and one that fires at once: the APIC's by its deadline, and a synthetic one.
+fn bench_timers() -> Verdict {
+    require!(cpuid::X2APIC.present(), "no x2APIC");
+    apic::init_best();
+    fast_gate();
+    if cpuid::TSC_DEADLINE.present() {
+        apic::write(apic::LVT_TIMER, u32::from(FAST) | apic::TIMER_DEADLINE);
+        measure("deadline_arm", || {
+            cpu::wrmsr(msr::IA32_TSC_DEADLINE, 1 << 62)
+        });
+        measure("deadline_fire", || {
+            cpu::wrmsr(msr::IA32_TSC_DEADLINE, 1);
+            cpu::take_interrupts();
+        });
+        apic::init_best();
+    }
+    require!(
+        synic::there() && cpuid::leaf(0x4000_0003).edx >> 19 & 1 != 0,
+        "no direct synthetic timers"
+    );
+    cpu::wrmsr(synic::config(0), synic::direct(FAST) | synic::AUTO_ENABLE);
+    measure("stimer_arm", || cpu::wrmsr(synic::count(0), 1 << 62));
+    measure("stimer_fire", || {
+        cpu::wrmsr(synic::count(0), 1);
+        cpu::take_interrupts();
+    });
+    cpu::wrmsr(synic::config(0), 0);
+    idt::set_gate(FAST, idt::default_gate(FAST, 0));
+    Pass
+}
+
 /// From the ICR write to the first instructions of the other processor's
 /// handler, in HLT or running. The sender waits in HLT for the answer, so that
 /// two VPs do as well with one CPU of the host.
@@ -426,6 +457,7 @@ image!(
         test!(control_registers, "-", bench_cr),
         test!(pio, "-", bench_pio),
         test!(self_ipi, "-", bench_self_ipi),
+        test!(timers, "M-B1 F-TM7", bench_timers),
         test!(ipi, "-", bench_ipi),
         test!(processor_calls, "H-02 H-03 H-0B", bench_processor_calls),
         test!(first_touch, "-", bench_first_touch),
