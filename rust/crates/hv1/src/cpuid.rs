@@ -102,10 +102,7 @@ mod tests {
         assert_eq!(cpuid(0x4000_0003, &all(), 0), Some([0xe7f, 0, 0, 0xe_4530]));
         let least =
             PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());
-        assert_eq!(
-            cpuid(0x4000_0003, &least, 0),
-            Some([0x60, 0, 0, 0x4_0410])
-        );
+        assert_eq!(cpuid(0x4000_0003, &least, 0), Some([0x60, 0, 0, 0x4_0410]));
     }
 
     /// C-4A2, C-4A5, C-4A10, C-4A11, C-4B, C-4C, C-5, C-6; E13.
