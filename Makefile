@@ -61,6 +61,14 @@ abi:
 	@cargo build -q --release --manifest-path tests/abi/Cargo.toml --target-dir $(BUILD)/abi-cargo
 	@cp -u $(BUILD)/abi-cargo/release/abi $(BUILD)/abi
 
+# The tests of the crate mshv-ioctls as it was published; hvrsctl's build has brought its source.
+MSHV_IOCTLS := mshv-ioctls-0.7.1
+mshv-ioctls: hvrsctl
+	@[ -e $(BUILD)/$(MSHV_IOCTLS)/Cargo.toml ] || \
+	cp -r "$${CARGO_HOME:-$$HOME/.cargo}"/registry/src/*/$(MSHV_IOCTLS) $(BUILD)/
+	@cd $(BUILD)/$(MSHV_IOCTLS) && cargo test -q --no-run --target-dir ../mshv-ioctls-cargo --message-format=json | \
+	sed -n 's/.*"executable":"\([^"]*\)".*/\1/p' | tail -n 1 | xargs -I{} cp {} ../mshv-ioctls
+
 # clippy over the module, with objects of its own because they are compiled by another program.
 module-clippy:
 	@mkdir -p $(BUILD)/clippy/module
@@ -94,10 +102,10 @@ ifneq ($(filter-out 0,$(SUDO_UID)),)
 $(error run this without sudo: it asks for what has to be root itself)
 endif
 endif
-test: module hvrsctl guests abi lab-driver
+test: module hvrsctl guests abi mshv-ioctls lab-driver
 	@$(LAB_DRIVER) test $(SUITES)
 
-test-all: module hvrsctl guests abi lab-driver
+test-all: module hvrsctl guests abi mshv-ioctls lab-driver
 	@$(LAB_DRIVER) test --all
 
 check: lab-driver
@@ -119,7 +127,7 @@ lab-shell:
 clean:
 	rm -rf build/host build/lab
 
-.PHONY: all module module-clippy hvrsctl guests abi lab lab-driver lab-run lab-shell test test-all check demo bench clean
+.PHONY: all module module-clippy hvrsctl guests abi mshv-ioctls lab lab-driver lab-run lab-shell test test-all check demo bench clean
 
 # ---- installation ----
 

@@ -6,11 +6,15 @@
 //! later one may be taken while an earlier one is held, never the other way round. None is taken
 //! in a window.
 
+pub(crate) mod clock;
+mod cpu;
+mod cpuid;
 pub(crate) mod hvcall;
 mod interrupt;
 pub(crate) mod ioeventfd;
 mod irqfd;
 pub(crate) mod memory;
+mod property;
 mod registry;
 mod routing;
 pub(crate) mod space;
@@ -22,20 +26,22 @@ use crate::sys::bindings::*;
 use crate::sys::eopnotsupp;
 use crate::sys::file::{anon_fd, FileOps};
 use crate::sys::host::{self, MmId};
-use crate::sys::pages::Pages;
+use crate::sys::pages::{PageBox, Pages};
 use crate::sys::user;
-use crate::vmx::insn::{cpuid, rdtsc};
+use crate::vmx::insn::cpuid;
 use crate::vp::shared::VpShared;
 use crate::vp::{Vp, VpFile};
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use cpumodel::{CpuModel, Disabled};
+use clock::Clock;
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use cpu::APIC_HZ;
+use cpumodel::{CpuModel, Disabled, Overrides};
 use ept::{EptConfig, PageSize, Rights};
 use hv1::msr::{Crash, MsrEffect, MsrError, Origin, PartitionState, VpEnv};
-use hv1::{Overlay, OverlayKind, PartitionFeatures, PartitionLimits, RefTime};
-use hvdef::{HvHardwareFeatures, HvSyntheticProcessorFeatures, Wire};
+use hv1::{Overlay, OverlayKind, PartitionFeatures, PartitionLimits};
+use hvdef::{HvHardwareFeatures, HvSyntheticProcessorFeatures};
 use ioeventfd::IoEventFd;
 use irqfd::{Irqfds, Line};
-use kernel::ioctl::{_IO, _IOW};
+use kernel::ioctl::{_IO, _IOW, _IOWR};
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow, Mutex, SetOnce};
@@ -44,7 +50,6 @@ use registry::Registry;
 use routing::Routes;
 use space::{Space, MAX_VPS};
 use vmxdef::caps::ept_vpid;
-use vmxdef::controls::secondary;
 
 const INITIALIZE_PARTITION: u32 = _IO(MSHV_IOCTL, 0);
 const CREATE_VP: u32 = _IOW::<mshv_create_vp>(MSHV_IOCTL, 1);
@@ -52,11 +57,7 @@ const IRQFD: u32 = _IOW::<mshv_user_irqfd>(MSHV_IOCTL, 3);
 const IOEVENTFD: u32 = _IOW::<mshv_user_ioeventfd>(MSHV_IOCTL, 4);
 const SET_MSI_ROUTING: u32 = _IOW::<mshv_user_irq_table>(MSHV_IOCTL, 5);
 const SET_GUEST_MEMORY: u32 = _IOW::<mshv_user_mem_region>(MSHV_IOCTL, 2);
-
-/// Clock of the local APICs' timers, before their divider.
-const APIC_HZ: u32 = 200_000_000;
-/// Bits of a guest-physical address: what four EPT levels translate, at most.
-const MAX_PHYSICAL_BITS: u8 = 46;
+const GET_GPAP_ACCESS_BITMAP: u32 = _IOWR::<mshv_gpap_access_bitmap>(MSHV_IOCTL, 6);
 
 /// What is fixed when the partition is initialized.
 pub(crate) struct Config {
@@ -65,7 +66,7 @@ pub(crate) struct Config {
     /// Bits that CR4 may have.
     pub(crate) cr4_allowed: u64,
     pub(crate) lapic: vapic::Config,
-    pub(crate) time: RefTime,
+    pub(crate) time: Clock,
 }
 
 impl Config {
@@ -78,6 +79,8 @@ impl Config {
 struct Setup {
     requested: HvSyntheticProcessorFeatures,
     disabled: Disabled,
+    /// CPUID results registered for all VPs, for those that come later.
+    cpuid_overrides: Option<PageBox<Overrides>>,
 }
 
 /// A partition.
@@ -88,8 +91,6 @@ pub(crate) struct Partition {
     creator: MmId,
     has_lapic: bool,
     has_x2apic: bool,
-    /// The partition's TSC minus the host's.
-    pub(crate) tsc_offset: u64,
     #[pin]
     setup: Mutex<Setup>,
     config: SetOnce<KBox<Config>>,
@@ -97,6 +98,10 @@ pub(crate) struct Partition {
     synthetic: Mutex<PartitionState>,
     /// Copy of GUEST_OS_ID for the hot tier.
     guest_os_id: AtomicU64,
+    /// HV_PARTITION_PROPERTY_UNIMPLEMENTED_MSR_ACTION: reads give 0, writes are dropped.
+    pub(crate) ignores_unimplemented_msrs: AtomicBool,
+    /// HV_PARTITION_PROPERTY_PROCESSORS_PER_SOCKET; 0: all are in one.
+    processors_per_socket: AtomicU32,
     hypercall_page: Pages,
     tsc_page: SetOnce<Pages>,
     #[pin]
@@ -135,14 +140,16 @@ impl Partition {
                 creator: MmId::current(),
                 has_lapic: has(MSHV_PT_BIT_LAPIC),
                 has_x2apic: has(MSHV_PT_BIT_X2APIC),
-                tsc_offset: rdtsc().wrapping_neg(),
                 setup <- new_mutex!(Setup {
                     requested: HvSyntheticProcessorFeatures::empty(),
                     disabled,
+                    cpuid_overrides: None,
                 }),
                 config: SetOnce::new(),
                 synthetic <- new_mutex!(PartitionState::new()),
                 guest_os_id: AtomicU64::new(0),
+                ignores_unimplemented_msrs: AtomicBool::new(false),
+                processors_per_socket: AtomicU32::new(0),
                 hypercall_page,
                 tsc_page: SetOnce::new(),
                 vps: [const { SetOnce::new() }; MAX_VPS],
@@ -162,18 +169,17 @@ impl Partition {
             return Ok(());
         }
         let config = self.make_config(&setup)?;
-        let mut page = Pages::new(0)?;
-        let _ = config.time.page().write(page.bytes_mut());
+        let page = Pages::new(0)?;
+        config.time.fill_page(&page);
         self.tsc_page.populate(page);
         self.config.populate(config);
         Ok(())
     }
 
     fn make_config(&self, setup: &Setup) -> Result<KBox<Config>> {
-        let caps = &self.machine.root.caps;
         let tsc_hz = u64::from(host::tsc_khz()) * 1000;
         let reliable = host::tsc_reliable();
-        let physical_address_bits = (cpuid(0x8000_0008, 0)[0] as u8).min(MAX_PHYSICAL_BITS);
+        let physical_address_bits = cpu::physical_address_bits();
         let features = PartitionFeatures::new(
             setup.requested,
             PartitionLimits {
@@ -185,8 +191,7 @@ impl Partition {
                 hardware: HvHardwareFeatures::empty(),
             },
         );
-        let now = rdtsc().wrapping_add(self.tsc_offset);
-        let time = RefTime::new(tsc_hz, now, reliable).ok_or_else(eopnotsupp)?;
+        let time = Clock::new(tsc_hz, reliable).ok_or_else(eopnotsupp)?;
         let mut config = KBox::new(
             Config {
                 features,
@@ -206,26 +211,11 @@ impl Partition {
         config.cpu.build(
             &cpuid,
             &cpumodel::Machine {
-                vmx: cpumodel::VmxLimits {
-                    rdtscp: caps.has(secondary::ENABLE_RDTSCP),
-                    invpcid: caps.has(secondary::ENABLE_INVPCID),
-                },
-                speculation: cpumodel::SpeculationControl {
-                    spec_ctrl: caps.spec_ctrl,
-                    stibp: caps.spec_ctrl,
-                    ssbd: caps.spec_ctrl,
-                    md_clear: true,
-                    l1d_flush: true,
-                    arch_capabilities: caps.arch_capabilities,
-                },
                 disabled: setup.disabled,
-                physical_address_bits,
-                tsc_hz,
-                apic_hz: u64::from(APIC_HZ),
-                invariant_tsc: reliable,
                 lapic: self.has_lapic,
                 x2apic: self.has_x2apic,
                 hypervisor_present: features.hypervisor_present(),
+                ..cpu::most(&self.machine)
             },
         );
         config.cr4_allowed = config.cpu.cr4_legal_bits();
@@ -255,6 +245,11 @@ impl Partition {
             .map(|vp| &**vp)
     }
 
+    /// All VPs.
+    pub(crate) fn vps(&self) -> impl Iterator<Item = &Vp> {
+        self.vps.iter().filter_map(|vp| Some(&**vp.as_ref()?))
+    }
+
     /// The part of the VPs that other threads may touch, with their indexes.
     #[inline]
     pub(crate) fn shared_vps(&self) -> impl Iterator<Item = (u32, &VpShared)> + Clone {
@@ -267,6 +262,15 @@ impl Partition {
     /// Number of VPs.
     pub(crate) fn nr_vps(&self) -> u32 {
         self.summary.nr_vps.load(Ordering::Relaxed)
+    }
+
+    /// VPs that share a package, as far as CPUID tells.
+    #[inline]
+    pub(crate) fn vps_of_package(&self) -> u32 {
+        match self.processors_per_socket.load(Ordering::Relaxed) {
+            0 => self.nr_vps(),
+            n => n.min(self.nr_vps()),
+        }
     }
 
     /// Kicks the VPs whose bits are set. Not in guest context.
@@ -295,12 +299,12 @@ impl Partition {
     fn create_vp(this: &Arc<Self>, arg: usize) -> Result<isize> {
         let index = user::read::<mshv_create_vp>(arg)?.vp_index;
         let config = this.config()?;
-        let _setup = this.setup.lock();
+        let setup = this.setup.lock();
         let slot = this.vps.get(index as usize).ok_or(EINVAL)?;
         if slot.as_ref().is_some() {
             return Err(EEXIST);
         }
-        let vp = Vp::new(this, config, index)?;
+        let vp = Vp::new(this, config, setup.cpuid_overrides.as_deref(), index)?;
         let file = Arc::new(VpFile::new(this.clone(), index), GFP_KERNEL_ACCOUNT)?;
         slot.populate(vp);
         this.vps_end.fetch_max(index + 1, Ordering::Release);
@@ -481,6 +485,7 @@ impl FileOps for PartitionFile {
                 let routes = Routes::read(arg)?;
                 this.irqfds.lock().set_routes(routes);
             }
+            GET_GPAP_ACCESS_BITMAP => partition.memory.access_bitmap(arg)?,
             ROOT_HVCALL => return hvcall::on_partition(partition, arg),
             _ => return Err(ENOTTY),
         }

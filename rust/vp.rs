@@ -12,6 +12,7 @@ mod mmio;
 pub(crate) mod registers;
 pub(crate) mod setup;
 pub(crate) mod shared;
+mod state;
 mod synic;
 
 use self::core::{Activity, Deferred, VpCore};
@@ -29,7 +30,7 @@ use crate::sys::{host, window};
 use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::CurrentVmcs;
 use ::core::sync::atomic::{AtomicBool, Ordering};
-use cpumodel::VpCpuidInput;
+use cpumodel::{Overrides, VpCpuidInput};
 use entry::Running;
 use exits::msr::Env;
 use exits::Leave;
@@ -58,6 +59,8 @@ pub(crate) struct Vp {
     /// The VMM maps this page: it is kept current.
     register_page: Pages,
     register_page_mapped: AtomicBool,
+    /// The VMM maps this page, too: the last message.
+    message_page: Pages,
     #[pin]
     core: InterruptibleMutex<VpCore>,
 }
@@ -67,15 +70,21 @@ impl Vp {
     pub(crate) fn new(
         partition: &Partition,
         config: &Config,
+        overrides: Option<&Overrides>,
         index: u32,
     ) -> Result<Pin<KBox<Self>>> {
         let machine = &partition.machine;
         let lapic = Lapic::new(PageBox::zeroed()?, index, index == 0, config.lapic);
         let shared = VpShared::new(lapic.view())?;
         let vpid = Vpid::alloc(machine.clone())?;
-        let mut core = VpCore::new(machine, lapic, vpid.number, partition.tsc_offset)?;
+        let mut core = VpCore::new(machine, lapic, vpid.number, config.time.state())?;
         if index != 0 {
             core.activity = Activity::WaitForSipi;
+        }
+        if let Some(overrides) = overrides {
+            core.cpuid_overrides
+                .insert(PageBox::zeroed()?)
+                .copy_from(overrides);
         }
         KBox::pin_init(
             try_pin_init!(Self {
@@ -86,6 +95,7 @@ impl Vp {
                 partition_id: partition.summary.id,
                 register_page: Pages::new(0)?,
                 register_page_mapped: AtomicBool::new(false),
+                message_page: Pages::new(0)?,
                 core <- InterruptibleMutex::new(
                     core,
                     c"VpCore",
@@ -107,6 +117,7 @@ impl Vp {
         let config = partition.config()?;
         let mut guard = self.core.lock()?;
         let core = &mut *guard;
+        core.intercepted = false;
         let mut message = Message::new();
         let mut page_is_new = self.register_page_mapped.load(Ordering::Relaxed);
         loop {
@@ -140,6 +151,8 @@ impl Vp {
                 break;
             }
         }
+        core.intercepted = true;
+        message.publish(&self.message_page);
         user::write_bytes(arg, message.bytes())
     }
 
@@ -216,6 +229,10 @@ impl Vp {
             }
             Leave::Halt => {
                 self.shared.block(self.timeout_ns(core))?;
+                Ok(false)
+            }
+            Leave::Frozen => {
+                self.shared.block(u64::MAX)?;
                 Ok(false)
             }
             Leave::Eoi(vector) => {
@@ -404,6 +421,7 @@ impl Vp {
                 let space = &partition.memory.space;
                 setup::initialize(current, core, &self.machine, space, config);
             }
+            core.follow(&config.time);
             // A signal may have come between an instruction's completion and the next entry.
             exits::finish(core, current);
             let r = f(core, current);
@@ -451,7 +469,7 @@ fn io_event(partition: &Partition, core: &mut VpCore, access: vmxdef::exit::IoAc
 
 /// What of the VP's state CPUID depends on.
 #[inline(always)]
-fn cpuid_input(core: &VpCore, vmcs: &CurrentVmcs<'_>, vp_count: u32) -> VpCpuidInput {
+pub(crate) fn cpuid_input(core: &VpCore, vmcs: &CurrentVmcs<'_>, vp_count: u32) -> VpCpuidInput {
     let cr4 = vmcs.read(GUEST_CR4);
     VpCpuidInput {
         apic_id: core.lapic.apic_id(),
@@ -489,6 +507,8 @@ impl FileOps for VpFile {
         let vp = this.vp()?;
         match cmd {
             RUN_VP => vp.run(&this.partition, arg).map(|()| 0),
+            state::GET_VP_STATE => state::get(&this.partition, vp, arg).map(|()| 0),
+            state::SET_VP_STATE => state::set(&this.partition, vp, arg).map(|()| 0),
             ROOT_HVCALL => hvcall::on_vp(&this.partition, vp, arg),
             _ => Err(ENOTTY),
         }
@@ -511,6 +531,7 @@ impl FileOps for VpFile {
                 }
                 Ok(())
             }
+            Ok(MSHV_VP_MMAP_OFFSET_INTERCEPT_MESSAGE) => vma.insert(&vp.message_page),
             _ => Err(ENODEV),
         }
     }

@@ -5,7 +5,7 @@
 //! The same table of calls as the guest's door. The status is copied back even on failure; its
 //! errno is what `mshv-abi` says clients expect.
 
-use super::{synic, Partition};
+use super::{cpuid, property, synic, Partition};
 use crate::machine::Machine;
 use crate::sys::bindings::mshv_root_hvcall;
 use crate::sys::user;
@@ -95,15 +95,16 @@ fn dispatch(
     let partition = match subject {
         Subject::Device(machine) => {
             return match row.id {
-                CallId::GetPartitionProperty => host_property(machine, input, output),
+                CallId::GetPartitionProperty => property::get_host(machine, input, output),
+                CallId::GetPartitionPropertyEx => property::get_host_ex(input, output),
                 _ => Err(HV_STATUS_ACCESS_DENIED),
             }
         }
         Subject::Partition(p) | Subject::Vp(p, _) => *p,
     };
     match row.id {
-        CallId::GetPartitionProperty => get_property(partition, input, output),
-        CallId::SetPartitionProperty => set_property(partition, input),
+        CallId::GetPartitionProperty => property::get(partition, input, output),
+        CallId::SetPartitionProperty => property::set(partition, input),
         CallId::AssertVirtualInterrupt => assert_interrupt(partition, input),
         CallId::ClearVirtualInterrupt => clear_interrupt(partition),
         CallId::GetVpRegisters => {
@@ -118,6 +119,15 @@ fn dispatch(
         CallId::SignalEventDirect => synic::signal_event(partition, input, output),
         CallId::PostMessageDirect => synic::post_message(partition, input),
         CallId::TranslateVirtualAddress => translate(subject, partition, input, output),
+        CallId::RegisterInterceptResult => cpuid::register(partition, input),
+        CallId::GetVpCpuidValues => {
+            let header: HvInputGetVpCpuidValues = read(input)?;
+            let vp = named_vp(subject, partition, header.vp_index)?;
+            let start = HvInputGetVpCpuidValues::SIZE;
+            let end = start + HvCpuidLeafInfo::SIZE * call.reps as usize;
+            let list = input.get(start..end).unwrap_or(&[]);
+            cpuid::get(partition, vp, header.flags, list, output, done)
+        }
         // In the table because they have their place there; not made yet.
         _ => Err(HV_STATUS_INVALID_HYPERCALL_CODE),
     }
@@ -140,11 +150,14 @@ fn target<'a>(subject: &Subject<'a>, partition: &'a Partition, input: &[u8]) -> 
     if header.input_vtl != 0 || header.rsvd_z8 != 0 || header.rsvd_z16 != 0 {
         return Err(HV_STATUS_INVALID_PARAMETER);
     }
+    named_vp(subject, partition, header.vp_index)
+}
+
+/// The VP `index`; on a VP's file, that VP also by HV_VP_INDEX_SELF.
+fn named_vp<'a>(subject: &Subject<'a>, partition: &'a Partition, index: u32) -> HvResult<&'a Vp> {
     match subject {
-        Subject::Vp(_, vp) if header.vp_index == HV_VP_INDEX_SELF => Ok(vp),
-        _ => partition
-            .vp(header.vp_index)
-            .ok_or(HV_STATUS_INVALID_VP_INDEX),
+        Subject::Vp(_, vp) if index == HV_VP_INDEX_SELF => Ok(vp),
+        _ => partition.vp(index).ok_or(HV_STATUS_INVALID_VP_INDEX),
     }
 }
 
@@ -157,12 +170,7 @@ fn translate(
     output: &mut [u8],
 ) -> HvResult<()> {
     let request: HvInputTranslateVirtualAddress = read(input)?;
-    let vp = match subject {
-        Subject::Vp(_, vp) if request.vp_index == HV_VP_INDEX_SELF => vp,
-        _ => partition
-            .vp(request.vp_index)
-            .ok_or(HV_STATUS_INVALID_VP_INDEX)?,
-    };
+    let vp = named_vp(subject, partition, request.vp_index)?;
     partition
         .check_creator()
         .map_err(|_| HV_STATUS_ACCESS_DENIED)?;
@@ -187,62 +195,6 @@ fn translate(
         },
     };
     answer.write(output).ok_or(HV_STATUS_INVALID_PARAMETER)
-}
-
-/// Properties of the host: what a partition could have at most.
-fn host_property(_machine: &Machine, input: &[u8], output: &mut [u8]) -> HvResult<()> {
-    let request: HvInputGetPartitionProperty = read(input)?;
-    let value = match request.property_code {
-        HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES => hv1::features::IMPLEMENTED.bits(),
-        HV_PARTITION_PROPERTY_PROCESSOR_CLOCK_FREQUENCY => {
-            u64::from(crate::sys::host::tsc_khz()) * 1000
-        }
-        _ => return Err(HV_STATUS_UNKNOWN_PROPERTY),
-    };
-    value.write(output).ok_or(HV_STATUS_INVALID_PARAMETER)
-}
-
-fn get_property(partition: &Partition, input: &[u8], output: &mut [u8]) -> HvResult<()> {
-    let request: HvInputGetPartitionProperty = read(input)?;
-    let config = || {
-        partition
-            .config()
-            .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)
-    };
-    let (bank0, bank1, xsave) = match partition.config() {
-        Ok(config) => config.cpu.features().banks(),
-        Err(_) => Default::default(),
-    };
-    let value = match request.property_code {
-        HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES => config()?.features.synthetic.bits(),
-        HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS => config()?.features.privileges.bits(),
-        HV_PARTITION_PROPERTY_PHYSICAL_ADDRESS_WIDTH => {
-            u64::from(config()?.cpu.physical_address_bits())
-        }
-        HV_PARTITION_PROPERTY_PROCESSOR_FEATURES0 => config().map(|_| bank0.bits())?,
-        HV_PARTITION_PROPERTY_PROCESSOR_FEATURES1 => config().map(|_| bank1.bits())?,
-        HV_PARTITION_PROPERTY_PROCESSOR_XSAVE_FEATURES => config().map(|_| xsave.bits())?,
-        HV_PARTITION_PROPERTY_PROCESSOR_CLOCK_FREQUENCY => config()?.features.limits.tsc_hz,
-        HV_PARTITION_PROPERTY_GUEST_OS_ID => partition.guest_os_id(),
-        _ => return Err(HV_STATUS_UNKNOWN_PROPERTY),
-    };
-    value.write(output).ok_or(HV_STATUS_INVALID_PARAMETER)
-}
-
-fn set_property(partition: &Partition, input: &[u8]) -> HvResult<()> {
-    let request: HvInputSetPartitionProperty = read(input)?;
-    match request.property_code {
-        HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES => {
-            if partition.request_features(request.property_value) {
-                Ok(())
-            } else {
-                Err(HV_STATUS_INVALID_PARTITION_STATE)
-            }
-        }
-        // mshv-abi: after INITIALIZE_PARTITION it must give status 7.
-        HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS => Err(HV_STATUS_INVALID_PARTITION_STATE),
-        _ => Err(HV_STATUS_UNKNOWN_PROPERTY),
-    }
 }
 
 /// HvCallAssertVirtualInterrupt: a message on the APIC bus.

@@ -5,6 +5,8 @@
 //! Nothing is pinned. A fault asks the VMM's page tables (HMM), maps what it finds, and an
 //! interval notifier takes it away again when the VMM's memory changes.
 
+mod tracking;
+
 use super::space::{MapOutcome, Space};
 use crate::sys::bindings::mshv_user_mem_region;
 use crate::sys::guest_memory::{Fault, Invalidate, Invalidation, Mapping};
@@ -15,7 +17,8 @@ use ept::{PageSize, Rights, Spa};
 use kernel::error::{code::*, Result};
 use kernel::new_mutex;
 use kernel::prelude::*;
-use kernel::sync::{Arc, Mutex};
+use kernel::sync::{Arc, Mutex, SetOnce};
+use tracking::Log;
 
 const PAGE_SIZE: u64 = 4096;
 /// Regions that a partition may have; more than any VMM uses, and a bound for the search.
@@ -54,6 +57,8 @@ struct Region {
     writable: bool,
     executable: bool,
     removed: AtomicBool,
+    /// Made when accesses are tracked.
+    log: SetOnce<Log>,
     space: Arc<Space>,
 }
 
@@ -139,6 +144,7 @@ impl Memory {
                 writable: r.flags & WRITABLE != 0,
                 executable: r.flags & EXECUTABLE != 0,
                 removed: AtomicBool::new(false),
+                log: SetOnce::new(),
                 space: self.space.clone(),
             },
             GFP_KERNEL_ACCOUNT,
@@ -152,6 +158,9 @@ impl Memory {
         }
         if regions.len() >= MAX_REGIONS {
             return Err(ENOSPC);
+        }
+        if self.space.is_tracking() {
+            region.start_log()?;
         }
         let mapping = Mapping::follow(r.userspace_addr as usize, r.size as usize, &region)?;
         let mapped = Arc::new(Mapped { mapping, region }, GFP_KERNEL_ACCOUNT)?;
@@ -229,9 +238,12 @@ impl Memory {
                 }
                 other => other?,
             };
+            // What is mapped writable counts as written.
+            let tracking = self.space.is_tracking();
+            let write = access == Access::Write || !tracking;
             let rights = Rights {
                 read: true,
-                write: region.writable && fault.writable,
+                write: region.writable && fault.writable && write,
                 execute: region.executable,
             };
             let largest = if small {
@@ -240,8 +252,15 @@ impl Memory {
                 self.space.max_leaf(access == Access::Execute)
             };
             let (base, mapping) = self.leaf(region, gpa, uaddr, &fault, rights, largest);
-            let moved =
-                || mapped.mapping.retry(fault.seq) || region.removed.load(Ordering::Relaxed);
+            let moved = || {
+                let moved = mapped.mapping.retry(fault.seq)
+                    || region.removed.load(Ordering::Relaxed)
+                    || self.space.is_tracking() != tracking;
+                if !moved && tracking {
+                    region.note(gpa, rights.write);
+                }
+                moved
+            };
             match self.space.map(base, mapping, moved)? {
                 MapOutcome::Done => {
                     *ram = region.gpa..region.gpa + region.len;

@@ -9,7 +9,7 @@
 use crate::sys::direct_map::DirectMap;
 use crate::sys::ept_frames::{Refill, TableFrames, ZAP_BUDGET};
 use crate::sys::host;
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ept::{
     Change, Ept, EptConfig, Eptp, Gpa, GpaRange, GuestMode, MapError, Mapping, PageSize, Rights,
     RootGeneration, Spa,
@@ -52,6 +52,8 @@ pub(crate) struct Space {
     /// Per VP: whether it is in guest mode, and where.
     guest_mode: [GuestMode; MAX_VPS],
     max_leaf: PageSize,
+    /// Accesses are tracked, by pages of 4 KiB.
+    tracking: AtomicBool,
     /// ITLB_MULTIHIT: code runs from 4 KiB pages only.
     code_in_small_pages: bool,
     direct_map: DirectMap,
@@ -86,6 +88,7 @@ impl Space {
                 generation: RootGeneration::new(NEXT_ROOT.fetch_add(1, Ordering::Relaxed)),
                 guest_mode: [const { GuestMode::new() }; MAX_VPS],
                 max_leaf: config.max_leaf,
+                tracking: AtomicBool::new(false),
                 code_in_small_pages: host::itlb_multihit(),
                 direct_map: DirectMap::new(),
             }),
@@ -116,7 +119,7 @@ impl Space {
 
     /// The largest leaf for memory that the guest may, or may not, execute.
     pub(crate) fn max_leaf(&self, execute: bool) -> PageSize {
-        if execute && self.code_in_small_pages {
+        if self.is_tracking() || execute && self.code_in_small_pages {
             PageSize::Size4K
         } else {
             self.max_leaf
@@ -230,6 +233,50 @@ impl Space {
             host::kick_cpu,
             host::cpu_relax,
         );
+    }
+
+    /// Whether accesses are tracked. What depends on it is asked again under the map lock.
+    pub(crate) fn is_tracking(&self) -> bool {
+        self.tracking.load(Ordering::Relaxed)
+    }
+
+    /// Changes that; the caller zaps all afterwards.
+    pub(crate) fn set_tracking(&self, on: bool) {
+        let _tree = self.tree.lock();
+        self.tracking.store(on, Ordering::Relaxed);
+    }
+
+    /// Takes write access to [gpa, gpa + len) away, if `under_lock`, which runs first, under the map
+    /// lock, says so; when it returns, no VP can write without a fault.
+    pub(crate) fn protect(&self, gpa: u64, len: u64, under_lock: impl FnOnce() -> bool) {
+        let mut guard = self.tree.lock();
+        if !under_lock() {
+            return;
+        }
+        let tree = &mut *guard;
+        let Some(ept) = &mut tree.ept else {
+            return;
+        };
+        let range = GpaRange::from_len(Gpa(gpa), len);
+        let mut from = range.start();
+        let mut any = false;
+        loop {
+            let progress = ept.protect(&tree.frames, GpaRange::new(from, range.end()), 512);
+            any |= progress.any;
+            match progress.next {
+                Some(next) => from = next,
+                None => break,
+            }
+        }
+        if any {
+            self.flush();
+        }
+    }
+
+    /// Returns when every VP has left guest mode once.
+    pub(crate) fn drive_out(&self) {
+        let _tree = self.tree.lock();
+        self.flush();
     }
 
     /// The overlay page at `gpn`, if there is one.

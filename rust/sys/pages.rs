@@ -145,6 +145,8 @@ pub(crate) unsafe trait ZeroIsValid {}
 
 // SAFETY: Any content is valid.
 unsafe impl ZeroIsValid for vapic::ApicPage {}
+// SAFETY: Integers only.
+unsafe impl ZeroIsValid for cpumodel::Overrides {}
 
 impl<T: ZeroIsValid> PageBox<T> {
     const ORDER: u32 = {

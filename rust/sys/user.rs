@@ -36,6 +36,7 @@ plain!(
     super::bindings::mshv_user_irq_entry,
     super::bindings::mshv_root_hvcall,
     super::bindings::mshv_get_set_vp_state,
+    super::bindings::mshv_gpap_access_bitmap,
     super::bindings::hvrs_info,
     super::bindings::hvrs_partition_info,
 );

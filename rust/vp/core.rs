@@ -4,14 +4,15 @@
 
 use super::shared::VpShared;
 use crate::machine::Machine;
+use crate::partition::clock::{Clock, TscState};
 use crate::sys::pages::{PageBox, Pages};
 use crate::vmx::host_state::{GuestMsrs, GuestState, SpecCtrl};
 use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::Vmcs;
 use core::ops::Range;
 use cpumodel::msr::MTRR_SLOTS;
+use cpumodel::Overrides;
 use ept::Placement;
-use hv1::RefTime;
 use kernel::error::Result;
 use vapic::{ApicPage, Lapic};
 use vmxdef::events::IntrInfo;
@@ -83,6 +84,8 @@ pub(crate) struct VpCore {
     pub(crate) trap_pending: bool,
     /// RIP of an instruction that the VMM was asked to complete.
     pub(crate) vmm_completes: Option<u64>,
+    /// The VMM has the VP's message and has not run it since.
+    pub(crate) intercepted: bool,
     /// INIT and SIPI that were taken but not yet acted on: bits of `shared::event`.
     pub(crate) signals: u32,
     /// Something may have to be injected: look before the next entry.
@@ -99,8 +102,18 @@ pub(crate) struct VpCore {
     /// The VP assist page.
     pub(crate) assist_page: Pages,
     pub(crate) lapic: Lapic<PageBox<ApicPage>>,
+    /// CPUID results that the VMM registered.
+    pub(crate) cpuid_overrides: Option<PageBox<Overrides>>,
     /// TSC that the guest reads minus the host's.
     pub(crate) tsc_offset: u64,
+    /// The part of it that is the partition's.
+    partition_tsc_offset: u64,
+    /// Jumps of the partition's TSC that are in it.
+    tsc_jumps: u64,
+    /// `tsc_offset` is not yet in the VMCS.
+    pub(crate) tsc_moved: bool,
+    /// The host's TSC at which the partition's time stopped; 0: it runs.
+    time_stopped: u64,
     pub(crate) tsc_adjust: u64,
     /// Memory type range registers: kept for the guest, without effect under EPT.
     pub(crate) mtrrs: [u64; MTRR_SLOTS],
@@ -131,7 +144,7 @@ impl VpCore {
         machine: &Machine,
         lapic: Lapic<PageBox<ApicPage>>,
         vpid: u16,
-        tsc_offset: u64,
+        tsc: TscState,
     ) -> Result<Self> {
         let caps = &machine.root.caps;
         let pages = caps.xsave_size.div_ceil(4096).next_power_of_two();
@@ -145,6 +158,7 @@ impl VpCore {
             extint_pending: None,
             trap_pending: false,
             vmm_completes: None,
+            intercepted: false,
             signals: 0,
             check_events: true,
             deferred: Deferred::Nothing,
@@ -164,7 +178,12 @@ impl VpCore {
             synthetic: hv1::msr::VpState::new(),
             assist_page: Pages::new(0)?,
             lapic,
-            tsc_offset,
+            cpuid_overrides: None,
+            tsc_offset: tsc.offset,
+            partition_tsc_offset: tsc.offset,
+            tsc_jumps: tsc.jumps,
+            tsc_moved: false,
+            time_stopped: 0,
             tsc_adjust: 0,
             mtrrs: [0; MTRR_SLOTS],
             placement: Placement::new(),
@@ -200,10 +219,53 @@ impl VpCore {
         tsc.wrapping_add(self.tsc_offset)
     }
 
-    /// The partition's TSC at host TSC `tsc`: the guest's without the VP's own adjustment.
+    /// The host's TSC, which stands still while the partition's time is frozen.
+    #[inline(always)]
+    pub(crate) fn host_now(&self) -> u64 {
+        if self.time_stopped != 0 {
+            self.time_stopped
+        } else {
+            rdtsc()
+        }
+    }
+
+    /// The guest's TSC.
+    #[inline(always)]
+    pub(crate) fn guest_now(&self) -> u64 {
+        self.guest_tsc(self.host_now())
+    }
+
+    /// The partition's TSC at host TSC `tsc`: without what the guest has added for this VP.
     #[inline(always)]
     pub(crate) fn partition_tsc(&self, tsc: u64) -> u64 {
-        self.guest_tsc(tsc).wrapping_sub(self.tsc_adjust)
+        tsc.wrapping_add(self.partition_tsc_offset)
+    }
+
+    /// Moves the VP's TSC alone.
+    pub(crate) fn move_tsc(&mut self, delta: u64) {
+        self.tsc_offset = self.tsc_offset.wrapping_add(delta);
+        self.tsc_moved = true;
+        self.lapic.adjust_tsc(delta);
+        self.update_timer();
+    }
+
+    /// Takes over what became of the partition's time; whether it runs.
+    #[inline]
+    pub(crate) fn follow(&mut self, clock: &Clock) -> bool {
+        let state = clock.state();
+        self.time_stopped = state.stopped;
+        let moved = state.offset.wrapping_sub(self.partition_tsc_offset);
+        if moved != 0 {
+            self.partition_tsc_offset = state.offset;
+            self.tsc_offset = self.tsc_offset.wrapping_add(moved);
+            self.tsc_moved = true;
+            let jumped = state.jumps.wrapping_sub(self.tsc_jumps);
+            self.tsc_jumps = state.jumps;
+            self.lapic.adjust_tsc(jumped);
+            self.stimer_tsc = 0;
+            self.update_timer();
+        }
+        state.stopped == 0
     }
 
     /// Host TSC ticks in windows up to host TSC `now`.
@@ -219,7 +281,7 @@ impl VpCore {
     /// Takes over when the LAPIC timer is due.
     #[inline]
     pub(crate) fn update_timer(&mut self) {
-        let now = rdtsc();
+        let now = self.host_now();
         self.lapic_tsc = match self.lapic.timer_ticks_left(self.guest_tsc(now)) {
             Some(left) => now.saturating_add(left).min(u64::MAX - 1),
             None => u64::MAX,
@@ -230,7 +292,7 @@ impl VpCore {
 
     /// The LAPIC timer and the synthetic timers, if they are due at host TSC `now`.
     #[inline]
-    pub(super) fn run_timers(&mut self, now: u64, time: &RefTime, shared: &VpShared) {
+    pub(super) fn run_timers(&mut self, now: u64, time: &Clock, shared: &VpShared) {
         if now < self.timer_tsc {
             return;
         }

@@ -265,6 +265,13 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
     if events & event::SIPI != 0 && core.activity == Activity::WaitForSipi {
         setup::start(vmcs, core, running.shared.sipi_vector());
     }
+    if !core.follow(&running.config.time) {
+        return Err(Leave::Frozen);
+    }
+    if core.tsc_moved {
+        core.tsc_moved = false;
+        vmcs.write(TSC_OFFSET, core.tsc_offset);
+    }
     core.run_timers(rdtsc(), &running.config.time, running.shared);
     match core.activity {
         Activity::Running => {}

@@ -3,7 +3,7 @@
 //! VM exits. [`handle`] is the hot tier's dispatch: what needs only the VP's own state is done
 //! there; for anything else a handler leaves the loop with the reason ([`Leave`]).
 
-mod cpuid;
+pub(crate) mod cpuid;
 mod cr;
 mod exception;
 mod hypercall;
@@ -31,6 +31,8 @@ pub(crate) enum Leave {
     Host,
     /// The VP waits for an interrupt or a start-up IPI.
     Halt,
+    /// The partition's time is frozen: nothing executes.
+    Frozen,
     /// The guest spins: let another thread run.
     Yield,
     /// EPT violation.

@@ -5,8 +5,10 @@
 use super::core::{VpCore, RAX, RCX, RDI, RSI};
 use super::gva::Bytes;
 use crate::partition::memory::{Access, Resolved};
+use crate::sys::pages::Pages;
 use crate::vmx::vmcs::CurrentVmcs;
 use crate::vp::registers::{guest_cr0, guest_cr4, interrupt_state, segment};
+use ::core::sync::atomic::Ordering;
 use hvdef::*;
 use vmxdef::exit::IoAccess;
 use vmxdef::field::*;
@@ -105,6 +107,13 @@ impl Message {
     /// All of it.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.0
+    }
+
+    /// Copies it to the page that the VMM may have mapped.
+    pub(super) fn publish(&self, page: &Pages) {
+        for (word, bytes) in page.words().iter().zip(self.0.chunks_exact(4)) {
+            word.store(u32::read(bytes).unwrap_or(0), Ordering::Relaxed);
+        }
     }
 
     fn put<T: Wire>(&mut self, message_type: u32, payload: &T) {

@@ -11,7 +11,6 @@ use super::Vp;
 use crate::partition::ioeventfd::Bus;
 use crate::partition::memory::{Access as Right, Resolved};
 use crate::partition::Partition;
-use crate::vmx::insn::rdtsc;
 use decode::{decode, Access, Instruction, Mode};
 use kernel::error::Result;
 use x86def::cr;
@@ -45,7 +44,7 @@ pub(super) fn apic_access(
         );
         return Ok(true);
     };
-    let now = core.guest_tsc(rdtsc());
+    let now = core.guest_now();
     let offset = (gpa & 0xfff) as u16;
     let size = instruction.size.bytes();
     let memory = match instruction.access() {

@@ -2,151 +2,22 @@
 
 //! Registers by their TLFS names: HvCallGetVpRegisters and HvCallSetVpRegisters.
 
+mod host_msr;
 pub(crate) mod page;
+mod place;
 
 use super::core::{Activity, Injection, VpCore};
-use super::exits::msr::{self, Env, MsrEffect};
 use super::setup::{segment_fields, write_segment, CR0_OWNED};
 use super::Vp;
 use crate::partition::{Config, Partition};
 use crate::vmx::vmcs::CurrentVmcs;
-use hv1::msr::{read_vp_msr, write_vp_msr, MsrError, Origin, VpEffect, VpRead};
 use hvdef::*;
+use place::{place, Place, Special};
 use vmxdef::controls::entry;
 use vmxdef::events::{interruptibility, intr_type, IntrInfo};
 use vmxdef::field::*;
 use x86def::cr;
-use x86def::msr::*;
 use x86def::segment::{attributes_from_rights, rights_from_attributes, Segment as Seg};
-
-/// Where a register lives.
-enum Place {
-    Gpr(usize),
-    Segment(Seg),
-    Table(FieldNatural, Field32),
-    Natural(FieldNatural),
-    Msr(u32),
-    /// A synthetic MSR.
-    Synthetic(u32),
-    Other(Special),
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Special {
-    Cr0,
-    Cr2,
-    Cr4,
-    Cr8,
-    Xfem,
-    Efer,
-    ApicBase,
-    Dr(usize),
-    Dr6,
-    Dr7,
-    PendingInterruption,
-    InterruptState,
-    PendingEvent0,
-    ActivityState,
-    InitialApicId,
-    Xmm(usize),
-    FpMmx(usize),
-    FpControl,
-    XmmControl,
-}
-
-/// The one table of names.
-fn place(name: u32) -> Option<Place> {
-    use self::Special as S;
-    use Place::*;
-    Some(match name {
-        HV_X64_REGISTER_RSP => Natural(GUEST_RSP),
-        HV_X64_REGISTER_RAX..=HV_X64_REGISTER_R15 => Gpr((name - HV_X64_REGISTER_RAX) as usize),
-        HV_X64_REGISTER_RIP => Natural(GUEST_RIP),
-        HV_X64_REGISTER_RFLAGS => Natural(GUEST_RFLAGS),
-        HV_X64_REGISTER_ES => Segment(Seg::Es),
-        HV_X64_REGISTER_CS => Segment(Seg::Cs),
-        HV_X64_REGISTER_SS => Segment(Seg::Ss),
-        HV_X64_REGISTER_DS => Segment(Seg::Ds),
-        HV_X64_REGISTER_FS => Segment(Seg::Fs),
-        HV_X64_REGISTER_GS => Segment(Seg::Gs),
-        HV_X64_REGISTER_LDTR => Segment(Seg::Ldtr),
-        HV_X64_REGISTER_TR => Segment(Seg::Tr),
-        HV_X64_REGISTER_IDTR => Table(GUEST_IDTR_BASE, GUEST_IDTR_LIMIT),
-        HV_X64_REGISTER_GDTR => Table(GUEST_GDTR_BASE, GUEST_GDTR_LIMIT),
-        HV_X64_REGISTER_CR0 | HV_X64_REGISTER_INTERMEDIATE_CR0 => Other(S::Cr0),
-        HV_X64_REGISTER_CR2 => Other(S::Cr2),
-        HV_X64_REGISTER_CR3 | HV_X64_REGISTER_INTERMEDIATE_CR3 => Natural(GUEST_CR3),
-        HV_X64_REGISTER_CR4 | HV_X64_REGISTER_INTERMEDIATE_CR4 => Other(S::Cr4),
-        HV_X64_REGISTER_CR8 | HV_X64_REGISTER_INTERMEDIATE_CR8 => Other(S::Cr8),
-        HV_X64_REGISTER_XFEM => Other(S::Xfem),
-        HV_X64_REGISTER_DR0..=HV_X64_REGISTER_DR3 => {
-            Other(S::Dr((name - HV_X64_REGISTER_DR0) as usize))
-        }
-        HV_X64_REGISTER_DR6 => Other(S::Dr6),
-        HV_X64_REGISTER_DR7 => Other(S::Dr7),
-        HV_X64_REGISTER_EFER => Other(S::Efer),
-        HV_X64_REGISTER_APIC_BASE => Other(S::ApicBase),
-        HV_REGISTER_PENDING_INTERRUPTION => Other(S::PendingInterruption),
-        HV_REGISTER_INTERRUPT_STATE => Other(S::InterruptState),
-        HV_REGISTER_PENDING_EVENT0 => Other(S::PendingEvent0),
-        HV_REGISTER_INTERNAL_ACTIVITY_STATE => Other(S::ActivityState),
-        HV_X64_REGISTER_INITIAL_APIC_ID => Other(S::InitialApicId),
-        HV_X64_REGISTER_XMM0..=HV_X64_REGISTER_XMM15 => {
-            Other(S::Xmm((name - HV_X64_REGISTER_XMM0) as usize))
-        }
-        HV_X64_REGISTER_FP_MMX0..=HV_X64_REGISTER_FP_MMX7 => {
-            Other(S::FpMmx((name - HV_X64_REGISTER_FP_MMX0) as usize))
-        }
-        HV_X64_REGISTER_FP_CONTROL_STATUS => Other(S::FpControl),
-        HV_X64_REGISTER_XMM_CONTROL_STATUS => Other(S::XmmControl),
-        HV_X64_REGISTER_TSC => Msr(IA32_TIME_STAMP_COUNTER),
-        HV_X64_REGISTER_TSC_ADJUST => Msr(IA32_TSC_ADJUST),
-        HV_X64_REGISTER_TSC_AUX => Msr(IA32_TSC_AUX),
-        HV_X64_REGISTER_KERNEL_GS_BASE => Msr(IA32_KERNEL_GS_BASE),
-        HV_X64_REGISTER_PAT => Msr(IA32_PAT),
-        HV_X64_REGISTER_SYSENTER_CS => Msr(IA32_SYSENTER_CS),
-        HV_X64_REGISTER_SYSENTER_EIP => Msr(IA32_SYSENTER_EIP),
-        HV_X64_REGISTER_SYSENTER_ESP => Msr(IA32_SYSENTER_ESP),
-        HV_X64_REGISTER_STAR => Msr(IA32_STAR),
-        HV_X64_REGISTER_LSTAR => Msr(IA32_LSTAR),
-        HV_X64_REGISTER_CSTAR => Msr(IA32_CSTAR),
-        HV_X64_REGISTER_SFMASK => Msr(IA32_FMASK),
-        HV_X64_REGISTER_DEBUG_CTL => Msr(IA32_DEBUGCTL),
-        HV_X64_REGISTER_MSR_MTRR_CAP => Msr(IA32_MTRRCAP),
-        HV_X64_REGISTER_MSR_MTRR_DEF_TYPE => Msr(IA32_MTRR_DEF_TYPE),
-        HV_X64_REGISTER_MSR_MTRR_PHYS_BASE0..=HV_X64_REGISTER_MSR_MTRR_PHYS_BASE7 => {
-            Msr(IA32_MTRR_PHYSBASE0 + 2 * (name - HV_X64_REGISTER_MSR_MTRR_PHYS_BASE0))
-        }
-        HV_X64_REGISTER_MSR_MTRR_PHYS_MASK0..=HV_X64_REGISTER_MSR_MTRR_PHYS_MASK7 => {
-            Msr(IA32_MTRR_PHYSBASE0 + 1 + 2 * (name - HV_X64_REGISTER_MSR_MTRR_PHYS_MASK0))
-        }
-        HV_X64_REGISTER_MSR_MTRR_FIX64K00000 => Msr(IA32_MTRR_FIX64K_00000),
-        HV_X64_REGISTER_MSR_MTRR_FIX16K80000 => Msr(IA32_MTRR_FIX16K_80000),
-        HV_X64_REGISTER_MSR_MTRR_FIX16KA0000 => Msr(IA32_MTRR_FIX16K_A0000),
-        HV_X64_REGISTER_MSR_MTRR_FIX4KC0000..=HV_X64_REGISTER_MSR_MTRR_FIX4KF8000 => {
-            Msr(IA32_MTRR_FIX4K_C0000 + (name - HV_X64_REGISTER_MSR_MTRR_FIX4KC0000))
-        }
-        HV_X64_REGISTER_MSR_IA32_MISC_ENABLE => Msr(IA32_MISC_ENABLE),
-        HV_X64_REGISTER_HYPERCALL => Synthetic(HV_X64_MSR_HYPERCALL),
-        HV_REGISTER_GUEST_OS_ID => Synthetic(HV_X64_MSR_GUEST_OS_ID),
-        HV_REGISTER_REFERENCE_TSC => Synthetic(HV_X64_MSR_REFERENCE_TSC),
-        HV_REGISTER_VP_INDEX => Synthetic(HV_X64_MSR_VP_INDEX),
-        HV_REGISTER_VP_RUNTIME => Synthetic(HV_X64_MSR_VP_RUNTIME),
-        HV_REGISTER_TIME_REF_COUNT => Synthetic(HV_X64_MSR_TIME_REF_COUNT),
-        HV_REGISTER_VP_ASSIST_PAGE => Synthetic(HV_X64_MSR_VP_ASSIST_PAGE),
-        // The same order as the MSRs'.
-        HV_REGISTER_SINT0..=HV_REGISTER_SINT15 => {
-            Synthetic(HV_X64_MSR_SINT0 + (name - HV_REGISTER_SINT0))
-        }
-        HV_REGISTER_SCONTROL..=HV_REGISTER_EOM => {
-            Synthetic(HV_X64_MSR_SCONTROL + (name - HV_REGISTER_SCONTROL))
-        }
-        HV_REGISTER_STIMER0_CONFIG..=HV_REGISTER_STIMER3_COUNT => {
-            Synthetic(HV_X64_MSR_STIMER0_CONFIG + (name - HV_REGISTER_STIMER0_CONFIG))
-        }
-        _ => return None,
-    })
-}
 
 /// HvCallGetVpRegisters: `names` are 4 bytes each, the output 16.
 pub(crate) fn get(
@@ -159,17 +30,35 @@ pub(crate) fn get(
     let config = partition
         .config()
         .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)?;
-    for (name, out) in names.chunks_exact(4).zip(output.chunks_exact_mut(16)) {
+    let mut list = names
+        .chunks_exact(4)
+        .zip(output.chunks_exact_mut(16))
+        .peekable();
+    let name_at = |name: &[u8]| {
         let name = u32::read(name).ok_or(HV_STATUS_INVALID_PARAMETER)?;
-        let place = place(name).ok_or(HV_STATUS_INVALID_PARAMETER)?;
-        let value = if let Place::Synthetic(msr) = place {
-            read_synthetic(partition, vp, config, msr)?
-        } else {
-            vp.with_vmcs(partition, |core, vmcs| read(core, vmcs, config, &place))
-                .map_err(|_| HV_STATUS_OPERATION_FAILED)??
-        };
-        value.write(out).ok_or(HV_STATUS_INVALID_PARAMETER)?;
-        *done += 1;
+        place(name).ok_or(HV_STATUS_INVALID_PARAMETER)
+    };
+    while let Some((name, _)) = list.peek() {
+        let place = name_at(name)?;
+        if let Some(value) = outside(partition, vp, config, &place) {
+            if let Some((_, out)) = list.next() {
+                value?.write(out).ok_or(HV_STATUS_INVALID_PARAMETER)?;
+                *done += 1;
+            }
+            continue;
+        }
+        // One window for all that are in the VMCS.
+        vp.with_vmcs(partition, |core, vmcs| -> HvResult<()> {
+            while let Some((name, out)) =
+                list.next_if(|(name, _)| !name_at(name).is_ok_and(|p| p.is_outside()))
+            {
+                let value = read(core, vmcs, config, &name_at(name)?)?;
+                value.write(out).ok_or(HV_STATUS_INVALID_PARAMETER)?;
+                *done += 1;
+            }
+            Ok(())
+        })
+        .map_err(|_| HV_STATUS_OPERATION_FAILED)??;
     }
     Ok(())
 }
@@ -179,71 +68,74 @@ pub(crate) fn set(partition: &Partition, vp: &Vp, list: &[u8], done: &mut u16) -
     let config = partition
         .config()
         .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)?;
-    for assoc in list.chunks_exact(HvRegisterAssoc::SIZE) {
-        let assoc = HvRegisterAssoc::read(assoc).ok_or(HV_STATUS_INVALID_PARAMETER)?;
+    let mut list = list.chunks_exact(HvRegisterAssoc::SIZE).peekable();
+    let assoc_at = |bytes: &[u8]| {
+        let assoc = HvRegisterAssoc::read(bytes).ok_or(HV_STATUS_INVALID_PARAMETER)?;
         let place = place(assoc.name).ok_or(HV_STATUS_INVALID_PARAMETER)?;
-        if let Place::Synthetic(msr) = place {
-            write_synthetic(partition, vp, config, msr, assoc.value.low)?;
-        } else {
-            vp.with_vmcs(partition, |core, vmcs| {
-                write(core, vmcs, config, &place, assoc.value)
-            })
-            .map_err(|_| HV_STATUS_OPERATION_FAILED)??;
+        Ok::<_, HvStatus>((place, assoc.value))
+    };
+    while let Some(bytes) = list.peek() {
+        let (place, value) = assoc_at(bytes)?;
+        if place.is_outside() {
+            set_outside(partition, vp, config, &place, value.low)?;
+            *done += 1;
+            list.next();
+            continue;
         }
-        *done += 1;
+        vp.with_vmcs(partition, |core, vmcs| -> HvResult<()> {
+            while let Some(bytes) = list.next_if(|b| !assoc_at(b).is_ok_and(|a| a.0.is_outside())) {
+                let (place, value) = assoc_at(bytes)?;
+                write(core, vmcs, config, &place, value)?;
+                *done += 1;
+            }
+            Ok(())
+        })
+        .map_err(|_| HV_STATUS_OPERATION_FAILED)??;
     }
     Ok(())
 }
 
-fn read_synthetic(
+/// Reads a register for which the VMCS is not needed, and locks may be; `None`: it is another.
+fn outside(
     partition: &Partition,
     vp: &Vp,
     config: &Config,
-    msr: u32,
-) -> HvResult<HvRegisterValue> {
-    vp.with_core(|core| {
-        let own = read_vp_msr(msr, Origin::Host, &config.features, &core.synthetic);
-        match own {
-            Some(Ok(VpRead::Value(value))) => Ok(value),
-            Some(_) => Err(MsrError::GeneralProtection),
-            None => partition.read_msr(msr, Origin::Host, &Env::new(core, config)),
+    place: &Place,
+) -> Option<HvResult<HvRegisterValue>> {
+    Some(match *place {
+        Place::Synthetic(msr) => host_msr::synthetic(partition, vp, config, msr),
+        Place::Tsc => vp
+            .with_core(|core| {
+                core.follow(&config.time);
+                HvRegisterValue::from_u64(core.guest_now())
+            })
+            .map_err(|_| HV_STATUS_OPERATION_FAILED),
+        Place::Leaf(leaf) => {
+            let [a, b, c, d] = partition.hv_cpuid(config, leaf).map(u64::from);
+            Ok(HvRegisterValue {
+                low: a | b << 32,
+                high: c | d << 32,
+            })
         }
+        _ => return None,
     })
-    .map_err(|_| HV_STATUS_OPERATION_FAILED)?
-    .map(HvRegisterValue::from_u64)
-    .map_err(|_| HV_STATUS_INVALID_PARAMETER)
 }
 
-fn write_synthetic(
+/// Sets a register of [`outside`].
+fn set_outside(
     partition: &Partition,
     vp: &Vp,
     config: &Config,
-    msr: u32,
+    place: &Place,
     value: u64,
 ) -> HvResult<()> {
-    vp.with_core(|core| {
-        let (features, state) = (&config.features, &mut core.synthetic);
-        match write_vp_msr(msr, value, Origin::Host, features, vp.index, state) {
-            Some(Ok(VpEffect::Overlay { overlay, gpn })) => {
-                core.place_overlay(partition, &vp.shared, overlay.kind, gpn);
-                Ok(())
-            }
-            Some(Ok(VpEffect::Timers)) => {
-                core.run_stimers_soon();
-                Ok(())
-            }
-            Some(Ok(VpEffect::Synic)) => {
-                core.synic_changed(&vp.shared);
-                Ok(())
-            }
-            Some(Ok(VpEffect::None)) => Ok(()),
-            // The local APIC is restored as a whole.
-            Some(_) => Err(MsrError::GeneralProtection),
-            None => partition.write_msr(msr, value, Origin::Host),
-        }
-    })
-    .map_err(|_| HV_STATUS_OPERATION_FAILED)?
-    .map_err(|_| HV_STATUS_INVALID_PARAMETER)
+    match *place {
+        Place::Synthetic(msr) => host_msr::set_synthetic(partition, vp, config, msr, value),
+        Place::Tsc => vp
+            .with_core(|core| partition.set_tsc(config, core, value))
+            .map_err(|_| HV_STATUS_OPERATION_FAILED),
+        _ => Err(HV_STATUS_INVALID_PARAMETER),
+    }
 }
 
 /// A segment register.
@@ -274,10 +166,11 @@ fn read(
             }))
         }
         Place::Natural(field) => vmcs.read(field),
-        Place::Msr(msr) => {
-            msr::get(core, vmcs, config, msr).map_err(|_| HV_STATUS_INVALID_PARAMETER)?
+        Place::Msr(msr) => host_msr::get(core, vmcs, config, msr)?,
+        Place::Absent => 0,
+        Place::Synthetic(_) | Place::Tsc | Place::Leaf(_) => {
+            return Err(HV_STATUS_INVALID_PARAMETER)
         }
-        Place::Synthetic(_) => return Err(HV_STATUS_INVALID_PARAMETER),
         Place::Other(special) => return read_special(core, vmcs, special),
     }))
 }
@@ -313,7 +206,14 @@ fn read_special(
         Special::PendingInterruption => pending_interruption(core).0,
         Special::InterruptState => interrupt_state(vmcs),
         // Exceptions are queued as pending interruptions.
-        Special::PendingEvent0 => 0,
+        Special::PendingEvent0 => match core.extint_pending {
+            Some(vector) => pending_extint(vector),
+            None => 0,
+        },
+        Special::PendingEvent1 | Special::DeliverabilityNotifications => 0,
+        // A VP executes only inside RUN_VP.
+        Special::ExplicitSuspend => 1,
+        Special::InterceptSuspend => u64::from(core.intercepted),
         Special::ActivityState => match core.activity {
             Activity::WaitForSipi => HV_INTERNAL_ACTIVITY_STARTUP_SUSPEND,
             Activity::Halted => HV_INTERNAL_ACTIVITY_HALT_SUSPEND,
@@ -386,14 +286,11 @@ fn write(
             vmcs.write(GUEST_RFLAGS, value.low & RFLAGS_BITS | cr::RFLAGS_FIXED)
         }
         Place::Natural(field) => vmcs.write(field, value.low),
-        Place::Msr(msr) => {
-            let effect = msr::set(core, vmcs, config, msr, value.low)
-                .map_err(|_| HV_STATUS_INVALID_PARAMETER)?;
-            if let MsrEffect::Apic(_) = effect {
-                core.update_timer();
-            }
+        Place::Msr(msr) => host_msr::set(core, vmcs, config, msr, value.low)?,
+        Place::Absent if value.low == 0 => {}
+        Place::Absent | Place::Synthetic(_) | Place::Tsc | Place::Leaf(_) => {
+            return Err(HV_STATUS_INVALID_PARAMETER)
         }
-        Place::Synthetic(_) => return Err(HV_STATUS_INVALID_PARAMETER),
         Place::Other(special) => write_special(core, vmcs, config, special, value)?,
     }
     Ok(())
@@ -491,8 +388,21 @@ fn write_special(
                 });
                 core.check_events = true;
             }
+            Some(_) if value.high == 0 && v & 0xff == pending_extint(0) && v >> 16 == 0 => {
+                core.extint_pending = Some((v >> 8) as u8);
+                core.check_events = true;
+            }
             Some(_) => return Err(bad),
         },
+        // Nothing uses the second, and there is nothing of which hvrs could give notice.
+        Special::PendingEvent1 if v & 1 == 0 => {}
+        Special::DeliverabilityNotifications if v == 0 => {}
+        Special::ExplicitSuspend if v == 1 => {}
+        Special::InterceptSuspend if v <= 1 => core.intercepted = v != 0,
+        Special::PendingEvent1
+        | Special::DeliverabilityNotifications
+        | Special::ExplicitSuspend
+        | Special::InterceptSuspend => return Err(bad),
         Special::ActivityState => {
             core.activity = match v {
                 0 => Activity::Running,
@@ -520,6 +430,11 @@ fn write_special(
         }
     }
     Ok(())
+}
+
+/// `HV_X64_PENDING_EXT_INT_EVENT`: bit 0 pending, bits 3:1 type, bits 15:8 vector.
+const fn pending_extint(vector: u8) -> u64 {
+    1 | 5 << 1 | (vector as u64) << 8
 }
 
 /// Puts 16 bytes into the XSAVE area and marks their components as there.

@@ -4,11 +4,12 @@
 
 use super::core::VpCore;
 use super::shared::VpShared;
+use crate::partition::clock::Clock;
 use crate::partition::Partition;
 use crate::sys::pages::PageBox;
 use hv1::stimer::{Posted, Sink, NEVER};
 use hv1::synic::Outcome;
-use hv1::{OverlayKind, RefTime};
+use hv1::OverlayKind;
 use hvdef::{HvTimerMessagePayload, Wire, HVMSG_TIMER_EXPIRED};
 use vapic::{ApicPage, Lapic, Trigger};
 
@@ -43,16 +44,18 @@ impl Sink for Target<'_> {
 
 impl VpCore {
     /// Expires what is due of the synthetic timers at host TSC `now`, and delivers messages that wait.
-    pub(super) fn run_stimers(&mut self, now: u64, time: &RefTime, shared: &VpShared) {
+    pub(super) fn run_stimers(&mut self, now: u64, time: &Clock, shared: &VpShared) {
         let tsc = self.partition_tsc(now);
         let mut target = Target {
             shared,
             lapic: &mut self.lapic,
         };
         let next = self.synthetic.stimers.run(time.now_100ns(tsc), &mut target);
-        self.stimer_tsc = match time.ticks_until(tsc, next) {
-            Some(left) if next != NEVER => now.saturating_add(left).min(u64::MAX - 1),
-            _ => u64::MAX,
+        self.stimer_tsc = if next == NEVER {
+            u64::MAX
+        } else {
+            let left = time.ticks_until(tsc, next);
+            now.saturating_add(left).min(u64::MAX - 1)
         };
     }
 

@@ -3,9 +3,26 @@
 //! CPUID.
 
 use super::skip;
-use crate::vp::core::{RAX, RBX, RCX, RDX};
+use crate::partition::Config;
+use crate::vp::core::{VpCore, RAX, RBX, RCX, RDX};
 use crate::vp::cpuid_input;
 use crate::vp::entry::Running;
+use cpumodel::VpCpuidInput;
+
+/// What a leaf of the processor's tells, with what the VMM registered.
+#[inline(always)]
+pub(crate) fn lookup(
+    core: &VpCore,
+    config: &Config,
+    leaf: u32,
+    subleaf: u32,
+    input: &VpCpuidInput,
+) -> [u32; 4] {
+    match &core.cpuid_overrides {
+        None => config.cpu.lookup(leaf, subleaf, input),
+        Some(overrides) => config.cpu.lookup_with(overrides, leaf, subleaf, input),
+    }
+}
 
 #[inline(always)]
 pub(super) fn handle(r: &mut Running<'_>) -> bool {
@@ -14,8 +31,8 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
     let [eax, ebx, ecx, edx] = if leaf & 0xffff_0000 == 0x4000_0000 {
         r.partition.hv_cpuid(r.config, leaf)
     } else {
-        let input = cpuid_input(r.core, &r.window.vmcs, r.partition.nr_vps());
-        r.config.cpu.lookup(leaf, subleaf, &input)
+        let input = cpuid_input(r.core, &r.window.vmcs, r.partition.vps_of_package());
+        lookup(r.core, r.config, leaf, subleaf, &input)
     };
     r.core.gprs[RAX] = u64::from(eax);
     r.core.gprs[RBX] = u64::from(ebx);

@@ -5,11 +5,14 @@
 
 use super::{fault, ipi, leave, skip, Leave};
 use crate::partition::Config;
-use crate::vmx::insn::{rdtsc, speculation_command};
+use crate::vmx::insn::speculation_command;
 use crate::vmx::vmcs::CurrentVmcs;
 use crate::vp::core::{VpCore, RAX, RCX, RDX};
 use crate::vp::entry::Running;
-use cpumodel::msr::{check_read, check_write, LoadedMsr, MsrContext, MsrKind, VmcsMsr};
+use core::sync::atomic::Ordering;
+use cpumodel::msr::{
+    check_read, check_write, is_implemented, LoadedMsr, MsrContext, MsrKind, VmcsMsr,
+};
 use hv1::msr::{
     read_msr_hot, read_vp_msr, write_vp_msr, MsrError, Origin, VpEffect, VpEnv, VpRead,
 };
@@ -36,8 +39,18 @@ pub(super) fn read(r: &mut Running<'_>) -> bool {
     }
     match get(r.core, &r.window.vmcs, r.config, msr) {
         Ok(value) => give(r, value),
+        Err(GeneralProtection) if ignored(r, msr) => give(r, 0),
         Err(GeneralProtection) => fault(r, vector::GP, 0),
     }
+}
+
+/// Whether nobody implements `msr` and the VMM wants that to be no fault
+/// (HV_PARTITION_PROPERTY_UNIMPLEMENTED_MSR_ACTION).
+fn ignored(r: &Running<'_>, msr: u32) -> bool {
+    r.partition
+        .ignores_unimplemented_msrs
+        .load(Ordering::Relaxed)
+        && !is_implemented(msr, &r.config.cpu)
 }
 
 #[inline(always)]
@@ -68,6 +81,7 @@ pub(super) fn write(r: &mut Running<'_>) -> bool {
                 _ => true,
             }
         }
+        Err(GeneralProtection) if ignored(r, msr) => skip(r),
         Err(GeneralProtection) => fault(r, vector::GP, 0),
     }
 }
@@ -147,7 +161,7 @@ pub(crate) fn get(
     msr: u32,
 ) -> Result<u64, GeneralProtection> {
     if is_apic(msr) {
-        let now = core.guest_tsc(rdtsc());
+        let now = core.guest_now();
         return match msr {
             IA32_APIC_BASE => Ok(core.lapic.apic_base()),
             IA32_TSC_DEADLINE if config.lapic.tsc_deadline_available => {
@@ -167,7 +181,7 @@ pub(crate) fn get(
         MsrKind::Vmcs(VmcsMsr::FsBase) => vmcs.read(GUEST_FS_BASE),
         MsrKind::Vmcs(VmcsMsr::GsBase) => vmcs.read(GUEST_GS_BASE),
         MsrKind::Loaded(which) => *loaded(core, which),
-        MsrKind::Tsc => core.guest_tsc(rdtsc()),
+        MsrKind::Tsc => core.guest_now(),
         MsrKind::TscAdjust => core.tsc_adjust,
         MsrKind::Mtrr(slot) => core.mtrrs.get(slot.index()).copied().unwrap_or(0),
         MsrKind::Constant(value) => value,
@@ -186,7 +200,7 @@ pub(crate) fn set(
     value: u64,
 ) -> Result<MsrEffect, GeneralProtection> {
     if is_apic(msr) {
-        let now = core.guest_tsc(rdtsc());
+        let now = core.guest_now();
         let effect = match msr {
             IA32_APIC_BASE => core.lapic.write_apic_base(value),
             _ => core.lapic.msr_write(msr, value, now),
@@ -214,7 +228,7 @@ pub(crate) fn set(
         }
         // Writing the TSC changes TSC_ADJUST by as much (SDM 18.17.3).
         MsrKind::Tsc => {
-            let delta = value.wrapping_sub(core.guest_tsc(rdtsc()));
+            let delta = value.wrapping_sub(core.guest_now());
             core.tsc_adjust = core.tsc_adjust.wrapping_add(delta);
             move_tsc(core, vmcs, delta);
         }
@@ -260,10 +274,9 @@ fn loaded(core: &mut VpCore, which: LoadedMsr) -> &mut u64 {
 /// Moves the guest's TSC by `delta`. The LAPIC's one-shot and periodic timers do not run by it;
 /// its deadline does (SDM 11.5.4.1).
 fn move_tsc(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, delta: u64) {
-    core.tsc_offset = core.tsc_offset.wrapping_add(delta);
+    core.move_tsc(delta);
+    core.tsc_moved = false;
     vmcs.write(TSC_OFFSET, core.tsc_offset);
-    core.lapic.adjust_tsc(delta);
-    core.update_timer();
 }
 
 /// What synthetic MSRs need of a VP.
@@ -279,7 +292,7 @@ impl<'a> Env<'a> {
         Self {
             core,
             config,
-            now: rdtsc(),
+            now: core.host_now(),
         }
     }
 }

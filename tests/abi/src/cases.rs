@@ -13,10 +13,13 @@ mod live;
 mod messages;
 mod page;
 mod partition;
+mod properties;
 mod regions;
 mod registers;
 mod signals;
+mod state;
 mod synic;
+mod tracking;
 
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -28,9 +31,12 @@ pub fn all(module: Option<String>) -> Vec<Case> {
     [
         device::cases(),
         partition::cases(),
+        properties::cases(),
         regions::cases(),
+        tracking::cases(),
         hvcall::cases(),
         registers::cases(),
+        state::cases(),
         messages::cases(),
         page::cases(),
         interrupts::cases(),

@@ -77,6 +77,50 @@ code! {
         "1: inc dword ptr ds:[0x2000]"
         "jmp 1b";
 
+    /// Counts; the word behind the counter tells that the TSC went back.
+    tick "16":
+        "xor esi, esi"
+        "xor edi, edi"
+        "1: rdtsc"
+        "mov ebx, eax"
+        "mov ecx, edx"
+        "sub ebx, esi"
+        "sbb ecx, edi"
+        "jns 2f"
+        "mov dword ptr ds:[0x2004], 1"
+        "2: mov esi, eax"
+        "mov edi, edx"
+        "inc dword ptr ds:[0x2000]"
+        "jmp 1b";
+
+    /// Reads and writes MSR ECX.
+    msr "16":
+        "mov sp, 0x8000"
+        "mov eax, -1"
+        "mov edx, -1"
+        "cmp cx, 0xfe"
+        "je 1f"
+        "rdmsr"
+        "1: mov esi, eax"
+        "wrmsr"
+        "mov eax, esi"
+        "out 0x80, eax"
+        "2: hlt"
+        "jmp 2b";
+
+    /// CPUID once.
+    cpuid_once "16":
+        "cpuid"
+        "out 0x80, eax"
+        "1: hlt"
+        "jmp 1b";
+
+    /// A handler that says that it was called.
+    report_fault "16":
+        "out 0x81, al"
+        "1: hlt"
+        "jmp 1b";
+
     /// PAUSE in a loop, counting.
     pause "16":
         "1: inc dword ptr ds:[0x2000]"

@@ -46,6 +46,8 @@ pub enum Need {
     MicroGuests,
     /// The ABI tests, in /job, and something to swap to.
     Abi,
+    /// The tests of the published crate mshv-ioctls, in /job.
+    MshvIoctls,
     /// The stock kernel and an initramfs for guests, as /data/vmlinuz and /data/guest-initrd.
     LinuxGuest(Initramfs),
     /// Debian's QEMU under /data.
@@ -132,6 +134,12 @@ pub const BOOTS: &[Boot] = &[
         job: "abi.sh",
         needs: &[Need::Abi],
         timeout: 1200,
+        ..BASE
+    },
+    Boot {
+        name: "mshv-ioctls",
+        job: "mshv-ioctls.sh",
+        needs: &[Need::MshvIoctls],
         ..BASE
     },
     Boot {

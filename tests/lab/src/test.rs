@@ -121,6 +121,10 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
                 job.files.push((built("abi"), "abi".to_string()));
                 job.modules.push("zram".to_string());
             }
+            Need::Abi => job.files.push((built("abi"), "abi".to_string())),
+            Need::MshvIoctls => job
+                .files
+                .push((built("mshv-ioctls"), "mshv-ioctls".to_string())),
             Need::LinuxGuest(kind) => job.data.extend(guest::linux(&dir, *kind)?),
             Need::Qemu => job.data.extend(guest::qemu()),
         }

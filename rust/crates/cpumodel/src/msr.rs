@@ -8,7 +8,7 @@ mod check;
 mod mtrr;
 mod table;
 
-pub use check::{check_read, check_write, GeneralProtection, MsrContext};
+pub use check::{check_read, check_write, is_implemented, GeneralProtection, MsrContext};
 pub use mtrr::{MtrrSlot, MTRR_SLOTS};
 pub use table::{row, TABLE};
 

@@ -4,14 +4,14 @@
 
 use hvdef::HvRegisterX64CpuidResultParameters as Parameters;
 
-/// Results that a table holds.
-pub const MAX_OVERRIDES: usize = 64;
+/// Results that a table holds: more than the 100 that QEMU registers at most.
+pub const MAX_OVERRIDES: usize = 128;
 
 /// There is no room for another result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Full;
 
-/// The registered results of one VP, or of all.
+/// The registered results of one VP, or of all. Bytes of zero are [`Overrides::new`].
 #[derive(Clone, Debug)]
 pub struct Overrides {
     /// Ordered by leaf; of one leaf the result for all subleaves comes first.
@@ -62,6 +62,12 @@ impl Overrides {
         }
         *self.entries.get_mut(at).ok_or(Full)? = *parameters;
         Ok(())
+    }
+
+    /// Registers all that `other` holds. In place: a table is too large for the stack.
+    pub fn copy_from(&mut self, other: &Self) {
+        self.entries.copy_from_slice(&other.entries);
+        self.len = other.len;
     }
 
     /// Forgets all results.
@@ -144,6 +150,10 @@ mod tests {
         assert_eq!(o.apply(7, 1, [0; 4]), Some([0, 1, 0, 0]));
         o.register(&ebx(7, Some(1), 3, !0)).unwrap();
         assert_eq!(o.apply(7, 1, [0; 4]), Some([0, 3, 0, 0]));
+        let mut copy = Overrides::new();
+        copy.copy_from(&o);
+        assert_eq!(copy.apply(7, 1, [0; 4]), Some([0, 3, 0, 0]));
+        assert_eq!(copy.apply(7, 2, [0; 4]), Some([0, 2, 0, 0]));
         o.clear();
         assert!(o.is_empty());
     }

@@ -6,16 +6,15 @@ use hvdef::{HvReferenceTscPage, HV_CLOCK_HZ, HV_REFERENCE_TSC_SEQUENCE_INVALID};
 
 /// Reference time of a partition, as a function of its TSC.
 ///
-/// `time = (tsc * scale >> 64) + offset`; while frozen it stands still. The TSC meant is that of the partition before
-/// a VP's own adjustments (IA32_TSC_ADJUST and writes of IA32_TIME_STAMP_COUNTER).
+/// `time = (tsc * scale >> 64) + offset`. The TSC meant is that of the partition before a VP's own adjustments
+/// (IA32_TSC_ADJUST and writes of IA32_TIME_STAMP_COUNTER); freezing a partition's time stops that TSC, and so the
+/// counter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefTime {
     scale: u64,
     /// TSC ticks in 100 ns, rounded up, with 32 binary digits.
     ticks_q32: u64,
     offset: i64,
-    frozen: Option<u64>,
-    sequence: u32,
     reliable: bool,
 }
 
@@ -51,8 +50,6 @@ impl RefTime {
             ticks_q32: ((tsc_hz / HV_CLOCK_HZ) << 32)
                 | (((tsc_hz % HV_CLOCK_HZ) << 32) / HV_CLOCK_HZ + 1),
             offset: 0,
-            frozen: None,
-            sequence: 1,
             reliable: tsc_reliable,
         };
         time.offset = time.offset_for(tsc, 0);
@@ -77,78 +74,38 @@ impl RefTime {
     /// The reference counter at TSC value `tsc`, in units of 100 ns.
     #[inline(always)]
     pub const fn now_100ns(&self, tsc: u64) -> u64 {
-        match self.frozen {
-            Some(time) => time,
-            None => self.scaled(tsc).wrapping_add(self.offset as u64),
+        self.scaled(tsc).wrapping_add(self.offset as u64)
+    }
+
+    /// This counter, ahead by `moved_100ns` (property `HV_PARTITION_PROPERTY_REFERENCE_TIME`).
+    pub const fn moved(&self, moved_100ns: u64) -> Self {
+        Self {
+            offset: self.offset.wrapping_add(moved_100ns as i64),
+            ..*self
         }
     }
 
     /// TSC ticks from TSC value `tsc` on after which the counter has reached `time`: at least so many, and hardly more.
-    /// 0: it has. `None`: it stands still.
+    /// 0: it has.
     #[inline]
-    pub const fn ticks_until(&self, tsc: u64, time: u64) -> Option<u64> {
+    pub const fn ticks_until(&self, tsc: u64, time: u64) -> u64 {
         let left = time.saturating_sub(self.now_100ns(tsc));
         if left == 0 {
-            return Some(0);
-        }
-        if self.frozen.is_some() {
-            return None;
+            return 0;
         }
         let ticks = (left as u128 * self.ticks_q32 as u128) >> 32;
-        Some(if ticks >= u64::MAX as u128 {
+        if ticks >= u64::MAX as u128 {
             u64::MAX
         } else {
             ticks as u64 + 1
-        })
-    }
-
-    /// Whether the counter stands still.
-    #[inline(always)]
-    pub const fn is_frozen(&self) -> bool {
-        self.frozen.is_some()
-    }
-
-    /// Stops the counter (property `HV_PARTITION_PROPERTY_TIME_FREEZE` = 1).
-    pub fn freeze(&mut self, tsc: u64) {
-        if self.frozen.is_none() {
-            self.frozen = Some(self.now_100ns(tsc));
-            self.bump();
         }
     }
 
-    /// Lets the counter go on from where it stopped (property `HV_PARTITION_PROPERTY_TIME_FREEZE` = 0).
-    pub fn unfreeze(&mut self, tsc: u64) {
-        if let Some(time) = self.frozen.take() {
-            self.offset = self.offset_for(tsc, time);
-            self.bump();
-        }
-    }
-
-    /// Sets the counter (property `HV_PARTITION_PROPERTY_REFERENCE_TIME`), frozen or not.
-    pub fn set_reference_time(&mut self, tsc: u64, time: u64) {
-        if self.frozen.is_some() {
-            self.frozen = Some(time);
-        } else {
-            self.offset = self.offset_for(tsc, time);
-        }
-        self.bump();
-    }
-
-    /// Counts up the page's sequence; the two values that mean "not valid" are left out (correction E6).
-    fn bump(&mut self) {
-        self.sequence = match self.sequence.wrapping_add(1) {
-            HV_REFERENCE_TSC_SEQUENCE_INVALID | u32::MAX => 1,
-            next => next,
-        };
-    }
-
-    /// Contents of the reference TSC page. To be written whenever [`Self::freeze`], [`Self::unfreeze`] or
-    /// [`Self::set_reference_time`] was called: first sequence 0, then scale and offset, then the sequence.
-    pub const fn page(&self) -> HvReferenceTscPage {
-        let valid = self.reliable && self.frozen.is_none();
+    /// Contents of the reference TSC page. When it is written anew, `sequence` is [`next_sequence`] of the old one.
+    pub const fn page(&self, sequence: u32) -> HvReferenceTscPage {
         HvReferenceTscPage {
-            tsc_sequence: if valid {
-                self.sequence
+            tsc_sequence: if self.reliable {
+                sequence
             } else {
                 HV_REFERENCE_TSC_SEQUENCE_INVALID
             },
@@ -156,6 +113,14 @@ impl RefTime {
             tsc_scale: self.scale,
             tsc_offset: self.offset,
         }
+    }
+}
+
+/// The page's next sequence; the two values that mean "not valid" are left out (correction E6).
+pub const fn next_sequence(sequence: u32) -> u32 {
+    match sequence.wrapping_add(1) {
+        HV_REFERENCE_TSC_SEQUENCE_INVALID | u32::MAX => 1,
+        next => next,
     }
 }
 
@@ -194,22 +159,20 @@ mod tests {
         for _ in 0..20_000 {
             let hz = HV_CLOCK_HZ + 1 + xorshift(&mut rng) % 10_000_000_000;
             let tsc = xorshift(&mut rng) >> 4;
-            let mut t = RefTime::new(hz, tsc - tsc % 1000, true).unwrap();
+            let t = RefTime::new(hz, tsc - tsc % 1000, true).unwrap();
             let way = xorshift(&mut rng) >> (24 + xorshift(&mut rng) % 40);
             let time = t.now_100ns(tsc) + way;
-            let ticks = t.ticks_until(tsc, time).unwrap();
+            let ticks = t.ticks_until(tsc, time);
             let then = t.now_100ns(tsc + ticks);
             assert!(then >= time, "{then} before {time} at {hz} Hz");
             assert!(
                 then <= time + 1 + way / 1_000_000_000,
                 "{then} after {time}"
             );
-            assert_eq!(t.ticks_until(tsc, time - way), Some(0));
-            t.freeze(tsc);
-            assert_eq!(t.ticks_until(tsc, time + 1), None);
+            assert_eq!(t.ticks_until(tsc, time - way), 0);
         }
         let t = RefTime::new(20_000_000_000, 0, true).unwrap();
-        assert_eq!(t.ticks_until(0, u64::MAX), Some(u64::MAX));
+        assert_eq!(t.ticks_until(0, u64::MAX), u64::MAX);
     }
 
     /// A year at 3 GHz is off by less than a microsecond.
@@ -234,8 +197,8 @@ mod tests {
         }
     }
 
-    /// M-20, F-TM9, F-TM10: over random sequences of running, freezing, going on and moving forward, the counter never
-    /// goes back, stands still when frozen, and the page, when valid, says the same.
+    /// M-20, F-TM9, F-TM10: over random sequences of running and moving, the counter never goes back, and the page, when
+    /// valid, says the same.
     #[test]
     fn monotone() {
         let mut rng = 42;
@@ -245,33 +208,16 @@ mod tests {
             let mut t = RefTime::new(hz, tsc, round % 2 == 0).unwrap();
             let mut last = 0;
             for _ in 0..300 {
-                let before = t.page();
-                let sequence = t.sequence;
-                match xorshift(&mut rng) % 6 {
-                    0 => t.freeze(tsc),
-                    1 => t.unfreeze(tsc),
-                    2 => t.set_reference_time(tsc, last + xorshift(&mut rng) % 1000),
-                    _ => {
-                        let frozen = t.is_frozen().then(|| t.now_100ns(tsc));
-                        tsc += xorshift(&mut rng) % hz;
-                        if let Some(time) = frozen {
-                            assert_eq!(t.now_100ns(tsc), time);
-                        }
-                    }
+                match xorshift(&mut rng) % 4 {
+                    0 => t = t.moved(xorshift(&mut rng) % 1000),
+                    _ => tsc += xorshift(&mut rng) % hz,
                 }
                 let now = t.now_100ns(tsc);
                 assert!(now >= last, "{now} after {last}");
                 last = now;
-                let page = t.page();
-                assert_ne!(page.tsc_sequence, u32::MAX);
-                if page.tsc_sequence != 0 {
-                    assert_eq!(from_page(&page, tsc), now);
-                } else {
-                    assert!(t.is_frozen() || round % 2 != 0);
-                }
-                if page.tsc_offset != before.tsc_offset {
-                    assert_ne!(t.sequence, sequence);
-                }
+                let page = t.page(7);
+                assert_eq!(page.tsc_sequence, if round % 2 == 0 { 7 } else { 0 });
+                assert_eq!(from_page(&page, tsc), now);
             }
         }
     }
@@ -279,11 +225,10 @@ mod tests {
     /// E6: the sequence never becomes 0 or 0xffffffff by counting.
     #[test]
     fn sequence_skips_the_invalid() {
-        let mut t = RefTime::new(1_000_000_000, 0, true).unwrap();
-        t.sequence = u32::MAX - 2;
-        t.set_reference_time(0, 1);
-        assert_eq!(t.page().tsc_sequence, u32::MAX - 1);
-        t.set_reference_time(0, 1);
-        assert_eq!(t.page().tsc_sequence, 1);
+        assert_eq!(next_sequence(1), 2);
+        assert_eq!(next_sequence(u32::MAX - 2), u32::MAX - 1);
+        assert_eq!(next_sequence(u32::MAX - 1), 1);
+        assert_eq!(next_sequence(u32::MAX), 1);
+        assert_eq!(next_sequence(0), 1);
     }
 }

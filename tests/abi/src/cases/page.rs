@@ -174,11 +174,27 @@ pub fn cases() -> Vec<Case> {
             page_dirty,
         ),
         case("register page: all groups dirty", page_all),
-        case("VP mmap: page 0 is there, others give ENODEV", || {
+        case("VP mmap: page 1 holds the message of RUN_VP", || {
+            let guest = Guest::new(guests::ports())?;
+            let page = good("page 1", map(guest.vp(), PAGE, PAGE))?;
+            for _ in 0..3 {
+                let message = guest.vp().message()?;
+                // SAFETY: A mapped page and a message, both of plain bytes.
+                let (mapped, given) = unsafe {
+                    let size = size_of::<hv_message>();
+                    let given = std::slice::from_raw_parts((&raw const message).cast::<u8>(), size);
+                    (std::slice::from_raw_parts(page as *const u8, size).to_vec(), given.to_vec())
+                };
+                equal("message", mapped, given)?;
+                crate::threads::skip(guest.vp(), &message).map_err(|e| Stop::Fail(format!("{e:?}")))?;
+            }
+            Ok(())
+        }),
+        case("VP mmap: pages 0 and 1 are there, others give ENODEV", || {
             let vp = Partition::ready().vp(0);
             good("page 0", map(&vp, 0, PAGE))?;
             good("page 0 again", map(&vp, 0, PAGE))?;
-            for page in [1, 2, 3, 0xffff, 1 << 32, 1 << 40] {
+            for page in [2, 3, 0xffff, 1 << 32, 1 << 40] {
                 errno(
                     &format!("page {page:#x}"),
                     map(&vp, page * PAGE, PAGE),

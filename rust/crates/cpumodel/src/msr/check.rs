@@ -35,6 +35,12 @@ fn present(msr: u32, model: &CpuModel) -> Result<&'static MsrRow, GeneralProtect
         .ok_or(GeneralProtection)
 }
 
+/// Whether this processor has an MSR.
+#[inline]
+pub fn is_implemented(msr: u32, model: &CpuModel) -> bool {
+    present(msr, model).is_ok()
+}
+
 /// The row of an MSR that can be read.
 #[inline]
 pub fn check_read(msr: u32, model: &CpuModel) -> Result<&'static MsrRow, GeneralProtection> {
