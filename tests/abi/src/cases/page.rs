@@ -183,26 +183,33 @@ pub fn cases() -> Vec<Case> {
                 let (mapped, given) = unsafe {
                     let size = size_of::<hv_message>();
                     let given = std::slice::from_raw_parts((&raw const message).cast::<u8>(), size);
-                    (std::slice::from_raw_parts(page as *const u8, size).to_vec(), given.to_vec())
+                    (
+                        std::slice::from_raw_parts(page as *const u8, size).to_vec(),
+                        given.to_vec(),
+                    )
                 };
                 equal("message", mapped, given)?;
-                crate::threads::skip(guest.vp(), &message).map_err(|e| Stop::Fail(format!("{e:?}")))?;
+                crate::threads::skip(guest.vp(), &message)
+                    .map_err(|e| Stop::Fail(format!("{e:?}")))?;
             }
             Ok(())
         }),
-        case("VP mmap: pages 0 and 1 are there, others give ENODEV", || {
-            let vp = Partition::ready().vp(0);
-            good("page 0", map(&vp, 0, PAGE))?;
-            good("page 0 again", map(&vp, 0, PAGE))?;
-            for page in [2, 3, 0xffff, 1 << 32, 1 << 40] {
-                errno(
-                    &format!("page {page:#x}"),
-                    map(&vp, page * PAGE, PAGE),
-                    libc::ENODEV,
-                )?;
-            }
-            Ok(())
-        }),
+        case(
+            "VP mmap: pages 0 and 1 are there, others give ENODEV",
+            || {
+                let vp = Partition::ready().vp(0);
+                good("page 0", map(&vp, 0, PAGE))?;
+                good("page 0 again", map(&vp, 0, PAGE))?;
+                for page in [2, 3, 0xffff, 1 << 32, 1 << 40] {
+                    errno(
+                        &format!("page {page:#x}"),
+                        map(&vp, page * PAGE, PAGE),
+                        libc::ENODEV,
+                    )?;
+                }
+                Ok(())
+            },
+        ),
         case("VP mmap: more than a page gives EINVAL", || {
             let vp = Partition::ready().vp(0);
             for len in [2 * PAGE, 16 * PAGE, 2 << 20] {
