@@ -121,7 +121,6 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
                 job.files.push((built("abi"), "abi".to_string()));
                 job.modules.push("zram".to_string());
             }
-            Need::Abi => job.files.push((built("abi"), "abi".to_string())),
             Need::MshvIoctls => job
                 .files
                 .push((built("mshv-ioctls"), "mshv-ioctls".to_string())),
