@@ -10,6 +10,7 @@ pub(crate) mod clock;
 mod cpu;
 mod cpuid;
 pub(crate) mod hvcall;
+mod intercept;
 mod interrupt;
 pub(crate) mod ioeventfd;
 mod irqfd;
@@ -39,6 +40,7 @@ use ept::{EptConfig, PageSize, Rights};
 use hv1::msr::{Crash, MsrEffect, MsrError, Origin, PartitionState, VpEnv};
 use hv1::{Overlay, OverlayKind, PartitionFeatures, PartitionLimits};
 use hvdef::{HvHardwareFeatures, HvSyntheticProcessorFeatures};
+use intercept::Intercepts;
 use ioeventfd::IoEventFd;
 use irqfd::{Irqfds, Line};
 use kernel::ioctl::{_IO, _IOW, _IOWR};
@@ -100,6 +102,8 @@ pub(crate) struct Partition {
     guest_os_id: AtomicU64,
     /// HV_PARTITION_PROPERTY_UNIMPLEMENTED_MSR_ACTION: reads give 0, writes are dropped.
     pub(crate) ignores_unimplemented_msrs: AtomicBool,
+    /// What exits give to the VMM.
+    pub(crate) intercepts: Intercepts,
     /// HV_PARTITION_PROPERTY_PROCESSORS_PER_SOCKET; 0: all are in one.
     processors_per_socket: AtomicU32,
     hypercall_page: Pages,
@@ -149,6 +153,7 @@ impl Partition {
                 synthetic <- new_mutex!(PartitionState::new()),
                 guest_os_id: AtomicU64::new(0),
                 ignores_unimplemented_msrs: AtomicBool::new(false),
+                intercepts: Intercepts::new(),
                 processors_per_socket: AtomicU32::new(0),
                 hypercall_page,
                 tsc_page: SetOnce::new(),

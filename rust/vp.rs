@@ -158,7 +158,7 @@ impl Vp {
 
     /// Whether the VMM looks at the register page after this.
     fn fills_register_page(&self, leave: Leave) -> bool {
-        matches!(leave, Leave::Io(_) | Leave::Memory { .. })
+        matches!(leave, Leave::Io(_) | Leave::Cpuid(_) | Leave::Memory { .. })
             && self.register_page_mapped.load(Ordering::Relaxed)
     }
 
@@ -314,6 +314,14 @@ impl Vp {
                 let bytes = gva::fetch(partition, capture);
                 core.vmm_completes = Some(capture.rip);
                 message.memory(self.index, capture, outcome, access, gpa, gla, &bytes);
+                Ok(true)
+            }
+            Leave::Cpuid(result) => {
+                let Some(capture) = capture else {
+                    return Err(EIO);
+                };
+                core.vmm_completes = Some(capture.rip);
+                message.cpuid(self.index, capture, &core.gprs, result);
                 Ok(true)
             }
             Leave::Io(qualification) => {

@@ -5,7 +5,7 @@
 //! The same table of calls as the guest's door. The status is copied back even on failure; its
 //! errno is what `mshv-abi` says clients expect.
 
-use super::{cpuid, property, synic, Partition};
+use super::{cpuid, intercept, property, synic, Partition};
 use crate::machine::Machine;
 use crate::sys::bindings::mshv_root_hvcall;
 use crate::sys::user;
@@ -119,6 +119,7 @@ fn dispatch(
         CallId::SignalEventDirect => synic::signal_event(partition, input, output),
         CallId::PostMessageDirect => synic::post_message(partition, input),
         CallId::TranslateVirtualAddress => translate(subject, partition, input, output),
+        CallId::InstallIntercept => intercept::install(partition, input),
         CallId::RegisterInterceptResult => cpuid::register(partition, input),
         CallId::GetVpCpuidValues => {
             let header: HvInputGetVpCpuidValues = read(input)?;

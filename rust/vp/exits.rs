@@ -41,6 +41,8 @@ pub(crate) enum Leave {
         gla: u64,
         qualification: EptViolation,
     },
+    /// CPUID that the VMM intercepts, and what it would have given.
+    Cpuid([u32; 4]),
     /// I/O instruction; the exit qualification.
     Io(u64),
     /// A synthetic MSR that is the partition's.

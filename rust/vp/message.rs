@@ -2,7 +2,7 @@
 
 //! Intercept messages to the VMM.
 
-use super::core::{VpCore, RAX, RCX, RDI, RSI};
+use super::core::{VpCore, RAX, RBX, RCX, RDI, RDX, RSI};
 use super::gva::Bytes;
 use crate::partition::memory::{Access, Resolved};
 use crate::sys::pages::Pages;
@@ -154,6 +154,31 @@ impl Message {
                 rcx: gprs[RCX],
                 rsi: gprs[RSI],
                 rdi: gprs[RDI],
+            },
+        );
+    }
+
+    /// A CPUID that the VMM intercepts, with what it would have given; RIP is left on it.
+    pub(super) fn cpuid(
+        &mut self,
+        vp_index: u32,
+        capture: &Capture,
+        gprs: &[u64; 16],
+        [eax, ebx, ecx, edx]: [u32; 4],
+    ) {
+        let length = capture.instruction_length as u8;
+        self.put(
+            HVMSG_X64_CPUID_INTERCEPT,
+            &HvX64CpuidInterceptMessage {
+                header: capture.header(vp_index, length, HV_INTERCEPT_ACCESS_EXECUTE),
+                rax: gprs[RAX],
+                rcx: gprs[RCX],
+                rdx: gprs[RDX],
+                rbx: gprs[RBX],
+                default_result_rax: u64::from(eax),
+                default_result_rcx: u64::from(ecx),
+                default_result_rdx: u64::from(edx),
+                default_result_rbx: u64::from(ebx),
             },
         );
     }

@@ -320,6 +320,71 @@ fn cpuid_in_guest() -> Outcome {
     equal("EAX", rax, 0x1111_1111)
 }
 
+/// HvCallInstallIntercept.
+fn intercept_call(access: u32, kind: u32, parameter: u64) -> Hvcall {
+    let words = [0, u64::from(access) | (u64::from(kind) << 32), parameter];
+    Hvcall::new(0x4d, &words, 0)
+}
+
+const EXECUTE: u32 = 4;
+
+/// CPUID goes to the VMM, which completes it; no longer, once the intercept is removed.
+fn cpuid_intercept() -> Outcome {
+    let guest = Guest::new(guests::cpuid_once())?;
+    let vp = guest.vp();
+    let install = |access| intercept_call(access, CPUID, 0x8000_0002).make(&guest.partition);
+    install(EXECUTE).map_err(fail)?;
+    install(EXECUTE).map_err(fail)?;
+    vp.set_register(HV_X64_REGISTER_RAX, 0x8000_0002)?;
+    let message = vp.message()?;
+    equal(
+        "type",
+        message.header.message_type,
+        hv_message_type_HVMSG_X64_CPUID_INTERCEPT,
+    )?;
+    let info = message
+        .to_cpuid_info()
+        .map_err(|_| Stop::Fail("no CPUID message".into()))?;
+    let own = values(vp, 3, (0x8000_0002, 0))?;
+    equal("RAX", info.rax, 0x8000_0002)?;
+    equal("default", info.default_result_rax, u64::from(own[0]))?;
+    equal("length", info.header.instruction_length(), 2)?;
+    let rip = info.header.rip + 2;
+    vp.set(&[
+        (HV_X64_REGISTER_RIP, (rip, 0)),
+        (HV_X64_REGISTER_RAX, (0x1234, 0)),
+    ])
+    .map_err(fail)?;
+    let rax = |message: hv_message| {
+        let info = message.to_ioport_info();
+        info.map(|info| info.rax)
+            .map_err(|_| Stop::Fail("another message".into()))
+    };
+    equal("EAX", rax(vp.message()?)?, 0x1234)?;
+    install(0).map_err(fail)?;
+    vp.start_at(ENTRY)?;
+    vp.set_register(HV_X64_REGISTER_RAX, 0x8000_0002)?;
+    equal(
+        "EAX, not intercepted",
+        rax(vp.message()?)?,
+        u64::from(own[0]),
+    )?;
+    for (access, kind, parameter) in [
+        (1, CPUID, 1),
+        (EXECUTE, CPUID, 0x4000_0000),
+        (EXECUTE, CPUID, 1 << 32),
+        (EXECUTE, 3, 14),
+        (3, 1, 0),
+        (1, 0x77, 0),
+    ] {
+        refused(
+            intercept_call(access, kind, parameter).make(&guest.partition),
+            INVALID_PARAMETER,
+        )?;
+    }
+    Ok(())
+}
+
 fn transfer(vp: &Vp, ioctl: u32, kind: u8, size: u32, addr: usize) -> (Sys<i32>, u32) {
     let mut argument = mshv_get_set_vp_state {
         type_: kind,
@@ -422,6 +487,7 @@ pub fn cases() -> Vec<Case> {
         case("state: ExtINT by PENDING_EVENT0", extint),
         case("state: TSC set on several VPs", tsc),
         case("state: CPUID results", cpuid_results),
+        case("state: CPUID intercepts", cpuid_intercept),
         case("state: CPUID results in a guest", cpuid_in_guest),
         // Task priority is CR8's; LDR, ISR 0x31 and IRR 0x41.
         case("state: LAPIC, logical id", || {
