@@ -167,6 +167,7 @@ impl Vp {
         let wanted = match r.leave {
             Leave::Memory { gpa, .. } => !r.core.ram.contains(&gpa),
             Leave::Io(_)
+            | Leave::Cpuid(_)
             | Leave::TripleFault
             | Leave::Stopped
             | Leave::Unhandled(..)
