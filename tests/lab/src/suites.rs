@@ -108,8 +108,6 @@ pub const BOOTS: &[Boot] = &[
             Need::Qemu,
         ],
         timeout: 1800,
-        // TODO: into `make test` once QEMU finds all that it asks for.
-        long: true,
         ..BASE
     },
     Boot {

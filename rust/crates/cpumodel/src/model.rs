@@ -325,7 +325,7 @@ impl CpuModel {
     ///
     /// An override can say anything about identity, topology and caches. It can take features away but not add one,
     /// and what follows the VP's state (OSXSAVE, OSPKE, the APIC bit, sizes of XSAVE areas) goes on following it.
-    /// The hypervisor's leaves are nobody's to override.
+    /// The hypervisor's leaves are nobody's to override, nor can the bit that announces them be taken away.
     #[inline(always)]
     pub fn lookup_with(
         &self,

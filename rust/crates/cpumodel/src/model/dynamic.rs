@@ -106,6 +106,8 @@ pub(super) fn keep(leaf: u32, subleaf: u32, own: [u32; 4], result: &mut [u32; 4]
         (1, _) => {
             put(Reg::Ecx, LEAF1_ECX_OSXSAVE);
             put(Reg::Edx, LEAF1_EDX_APIC);
+            // That there is a hypervisor says the partition's property. QEMU registers 0, because its host shows none.
+            result[2] |= own[2] & LEAF1_ECX_HYPERVISOR;
         }
         (7, 0) => put(Reg::Ecx, LEAF7_ECX_OSPKE),
         (0xd, _) => {

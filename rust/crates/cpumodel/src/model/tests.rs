@@ -370,15 +370,20 @@ fn overrides() {
         .unwrap();
     let own = m.lookup(1, 0, &vp());
     assert_eq!(look(&o, 1, 0, &vp()), [0x600, 0x0708_0800, own[2], own[3]]);
-    // No bits set: no features; OSXSAVE and APIC still follow.
+    // No bits set: no features; OSXSAVE and APIC still follow, and the hypervisor is not hidden.
     o.register(&full(1, None, [0x600, 0, 0, 0])).unwrap();
-    assert_eq!(look(&o, 1, 0, &vp()), [0x600, 0, 1 << 27, 1 << 9]);
+    let hypervisor = own[2] & 1 << 31;
+    assert_ne!(hypervisor, 0);
+    assert_eq!(
+        look(&o, 1, 0, &vp()),
+        [0x600, 0, hypervisor | 1 << 27, 1 << 9]
+    );
     let off = VpCpuidInput {
         cr4_osxsave: false,
         apic_enabled: false,
         ..vp()
     };
-    assert_eq!(look(&o, 1, 0, &off), [0x600, 0, 0, 0]);
+    assert_eq!(look(&o, 1, 0, &off), [0x600, 0, hypervisor, 0]);
 
     o.register(&full(7, Some(0), [2, !0, !0, !0])).unwrap();
     let own = m.lookup(7, 0, &vp());
