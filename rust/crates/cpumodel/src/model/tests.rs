@@ -372,11 +372,11 @@ fn overrides() {
     assert_eq!(look(&o, 1, 0, &vp()), [0x600, 0x0708_0800, own[2], own[3]]);
     // No bits set: no features; OSXSAVE and APIC still follow, and the hypervisor is not hidden.
     o.register(&full(1, None, [0x600, 0, 0, 0])).unwrap();
-    let hypervisor = own[2] & 1 << 31;
+    let hypervisor = own[2] & (1 << 31);
     assert_ne!(hypervisor, 0);
     assert_eq!(
         look(&o, 1, 0, &vp()),
-        [0x600, 0, hypervisor | 1 << 27, 1 << 9]
+        [0x600, 0, hypervisor | (1 << 27), 1 << 9]
     );
     let off = VpCpuidInput {
         cr4_osxsave: false,
