@@ -86,8 +86,12 @@ pub fn entry(root: u64, va: u64, level: u32) -> &'static AtomicU64 {
         }
         let mut value = slot.load(Ordering::Acquire);
         if value & P == 0 {
-            value = frame() | P | RW | US;
-            slot.store(value, Ordering::Release);
+            let table = frame() | P | RW | US;
+            // Another CPU may make it at the same time.
+            value = match slot.compare_exchange(value, table, Ordering::AcqRel, Ordering::Acquire) {
+                Ok(_) => table,
+                Err(theirs) => theirs,
+            };
         }
         assert!(
             value & PS == 0 || depth == 4,

@@ -19,9 +19,11 @@ const OTHER: u8 = 0x61;
 static TIMERS: [AtomicU32; percpu::MAX_CPUS] = [const { AtomicU32::new(0) }; percpu::MAX_CPUS];
 static SELVES: [AtomicU32; percpu::MAX_CPUS] = [const { AtomicU32::new(0) }; percpu::MAX_CPUS];
 static OTHERS: [AtomicU32; percpu::MAX_CPUS] = [const { AtomicU32::new(0) }; percpu::MAX_CPUS];
+const FINISHED: u32 = u32::MAX;
+/// The step that each VP is in, and its kind; or FINISHED.
+static DOING: [AtomicU32; percpu::MAX_CPUS] = [const { AtomicU32::new(0) }; percpu::MAX_CPUS];
 static SUM: AtomicU64 = AtomicU64::new(0);
 static CPUS: AtomicU32 = AtomicU32::new(1);
-static FINISHED: AtomicU32 = AtomicU32::new(0);
 
 /// xorshift64*: enough to mix the steps.
 struct Random(u64);
@@ -114,9 +116,14 @@ fn pages(random: u64, me: usize) {
     }
 }
 
+/// Which of the steps.
+fn kind(random: u64) -> u32 {
+    (random >> 56) as u32 & 15
+}
+
 fn step(random: u64, me: usize) {
     let cpus = CPUS.load(Ordering::Acquire) as usize;
-    match random >> 56 & 15 {
+    match kind(random) {
         0 | 1 => registers(random),
         2 => {
             let before = SELVES[me].load(Ordering::Acquire);
@@ -175,29 +182,42 @@ extern "C" fn work(seed: u64) {
     apic::write(apic::LVT_TIMER, u32::from(TIMER));
     set_up(me);
     for n in 0..STEPS {
-        step(random.next(), me);
+        let random = random.next();
+        DOING[me].store(n << 4 | kind(random), Ordering::Release);
+        step(random, me);
         if n % 16 == 0 {
             check(me);
         }
     }
     check(me);
     apic::write(apic::TIMER_INITIAL, 0);
+    DOING[me].store(FINISHED, Ordering::Release);
     // IPIs may still be on their way to here.
-    FINISHED.fetch_add(1, Ordering::AcqRel);
     cpu::sti();
-    let all = time::reached(|| FINISHED.load(Ordering::Acquire) == CPUS.load(Ordering::Acquire));
+    let _ = time::reached(|| unfinished().is_none());
     time::spin(1_000_000);
     cpu::cli();
-    assert!(all, "{} finished", FINISHED.load(Ordering::Acquire));
+    if let Some((vp, doing)) = unfinished() {
+        panic!("VP {vp} is in step {}, kind {}", doing >> 4, doing & 15);
+    }
     cpu::set_cr0(cpu::cr0() & !cpu::CR0_AM);
     cpu::set_cr4(cpu::cr4() & !cpu::CR4_PGE);
+}
+
+/// A VP that has not finished, and what it does.
+fn unfinished() -> Option<(usize, u32)> {
+    let cpus = CPUS.load(Ordering::Acquire) as usize;
+    let doing = DOING.iter().map(|d| d.load(Ordering::Acquire));
+    doing.take(cpus).enumerate().find(|(_, d)| *d != FINISHED)
 }
 
 fn mixture(seed: u64) -> Verdict {
     apic::init_best();
     let cpus = smp::start();
     CPUS.store(cpus as u32, Ordering::Release);
-    FINISHED.store(0, Ordering::Release);
+    for doing in &DOING {
+        doing.store(0, Ordering::Release);
+    }
     SUM.store(0, Ordering::Release);
     idt::hook(TIMER, on_timer);
     idt::hook(SELF, on_self);
