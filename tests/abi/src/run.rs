@@ -23,6 +23,15 @@ impl From<String> for Stop {
     }
 }
 
+/// Name and rows of the matrix: those in brackets at the name's end.
+fn labelled(name: &str) -> String {
+    if name.ends_with(']') {
+        name.to_string()
+    } else {
+        format!("{name} [-]")
+    }
+}
+
 /// What a case gives.
 pub type Outcome = Result<(), Stop>;
 
@@ -117,12 +126,16 @@ pub fn run(cases: &[Case], filters: &[String]) -> Count {
         match outcome {
             Ok(()) => {
                 count.passed += 1;
-                println!("ok {} [-]", case.name);
+                println!("ok {}", labelled(&case.name));
             }
             Err(Stop::Skip(reason)) => println!("skip {}: {reason}", case.name),
             Err(Stop::Fail(reason)) => {
                 count.failed += 1;
-                println!("not ok {} [-]: {}", case.name, reason.replace('\n', " "));
+                println!(
+                    "not ok {}: {}",
+                    labelled(&case.name),
+                    reason.replace('\n', " ")
+                );
             }
         }
     }
@@ -173,7 +186,10 @@ fn in_process(case: &Case) -> Outcome {
         let _ = reader.read_to_string(&mut reply);
     }
     if !reaped(pid, 10) {
-        println!("not ok {} [-]: its process cannot be killed", case.name);
+        println!(
+            "not ok {}: its process cannot be killed",
+            labelled(&case.name)
+        );
         println!("abi: gives up, the machine is not to be trusted any more");
         std::process::exit(2);
     }

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use anyhow::{Context, Result};
 
+use crate::matrix;
 use crate::place;
 use crate::report::Row;
 use crate::suites::WORKSPACES;
@@ -80,6 +81,9 @@ pub fn run() -> Result<Vec<Row>> {
         unsafe_files(&sources)
     })?;
     add("length of files".to_string(), &|| long_files(&sources))?;
+    add("what tests/matrix claims".to_string(), &|| {
+        matrix::check(&sources)
+    })?;
     add("shellcheck".to_string(), &|| {
         let scripts: Vec<&String> = sources.iter().filter(|path| is_shell(path)).collect();
         command(

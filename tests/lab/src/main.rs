@@ -8,6 +8,7 @@ mod guest;
 mod host;
 mod image;
 mod machine;
+mod matrix;
 mod place;
 mod protocol;
 mod report;

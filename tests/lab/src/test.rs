@@ -15,7 +15,7 @@ use crate::place::{self, built};
 use crate::protocol::Reader;
 use crate::report::{self, Row};
 use crate::suites::{Boot, Need, BOOTS, PACKAGES};
-use crate::{cargo, check, guest, host};
+use crate::{cargo, check, guest, host, matrix};
 
 /// Where the results go.
 const RESULTS: &str = "build/test-results.json";
@@ -74,6 +74,8 @@ pub fn run(wanted: &[String], all: bool, parallel: usize) -> Result<bool> {
         }
     });
     rows.extend(found.into_inner().unwrap());
+    let everything = wanted.is_empty() && !place::host();
+    rows.push(matrix::report(&rows, everything)?);
     report::write(Path::new(RESULTS), &rows)?;
     Ok(report::summarize(&rows))
 }

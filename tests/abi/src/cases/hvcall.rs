@@ -458,7 +458,7 @@ pub fn cases() -> Vec<Case> {
         },
     ));
     cases.push(case(
-        "ROOT_HVCALL: a partition has the features asked for, and no others than the host's",
+        "ROOT_HVCALL: a partition has the features asked for, and no others than the host's [H-44 H-45]",
         || {
             let value =
                 |bytes: Vec<u8>| u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"));

@@ -542,7 +542,10 @@ pub fn cases() -> Vec<Case> {
             "IRQFD: an eventfd that hung up does not resample",
             closed_resampler,
         ),
-        case("ROOT_HVCALL: ExtINT, asserted, taken and cleared", ext_int),
+        case(
+            "ROOT_HVCALL: ExtINT, asserted, taken and cleared [H-55 H-56]",
+            ext_int,
+        ),
         case("IRQFD: signals, routes and irqfds at random", storm),
     ]
 }

@@ -102,7 +102,7 @@ fn told(guest: &Guest, before: impl FnOnce() -> Outcome) -> Result<(u32, u32, u3
 pub fn cases() -> Vec<Case> {
     vec![
         case(
-            "POST_MESSAGE_DIRECT: wakes the VP, with the message",
+            "POST_MESSAGE_DIRECT: wakes the VP, with the message [H-C1 F-SY2]",
             || {
                 let guest = listening()?;
                 for n in 1..20 {
@@ -115,18 +115,21 @@ pub fn cases() -> Vec<Case> {
                 Ok(())
             },
         ),
-        case("SIGNAL_EVENT_DIRECT: wakes the VP, with the flag", || {
-            let guest = listening()?;
-            for flag in 0..32 {
-                let got = told(&guest, || {
-                    let output = signal(0, 0, 2, flag).make(&guest.partition);
-                    equal("output", output, Ok(vec![1, 0, 0, 0, 0, 0, 0, 0]))
-                })?;
-                equal("the guest saw", got, (0, 0, 1 << flag))?;
-            }
-            Ok(())
-        }),
-        case("POST_MESSAGE_DIRECT: a slot holds one", || {
+        case(
+            "SIGNAL_EVENT_DIRECT: wakes the VP, with the flag [H-C0 F-SY9]",
+            || {
+                let guest = listening()?;
+                for flag in 0..32 {
+                    let got = told(&guest, || {
+                        let output = signal(0, 0, 2, flag).make(&guest.partition);
+                        equal("output", output, Ok(vec![1, 0, 0, 0, 0, 0, 0, 0]))
+                    })?;
+                    equal("the guest saw", got, (0, 0, 1 << flag))?;
+                }
+                Ok(())
+            },
+        ),
+        case("POST_MESSAGE_DIRECT: a slot holds one [H-C1]", || {
             let partition = Partition::ready();
             let vp = partition.vp(0);
             vp.set_register(SINT2, MASKED)?;
@@ -149,7 +152,7 @@ pub fn cases() -> Vec<Case> {
             Ok(())
         }),
         case(
-            "SIGNAL_EVENT_DIRECT: says whether the flag was clear",
+            "SIGNAL_EVENT_DIRECT: says whether the flag was clear [H-C0 F-SY9]",
             || {
                 let partition = Partition::ready();
                 let vp = partition.vp(0);
@@ -165,7 +168,7 @@ pub fn cases() -> Vec<Case> {
             },
         ),
         case(
-            "SIGNAL_EVENT_DIRECT, POST_MESSAGE_DIRECT: parameters",
+            "SIGNAL_EVENT_DIRECT, POST_MESSAGE_DIRECT: parameters [H-C0 H-C1]",
             || {
                 let partition = Partition::ready();
                 enable(&partition.vp(0))?;

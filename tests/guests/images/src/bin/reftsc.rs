@@ -274,7 +274,7 @@ image!(
         test!(page_valid, "M-21 F-TM10", page_valid),
         test!(
             page_agrees_with_counter,
-            "M-21 F-TM9",
+            "M-21 F-TM9 K-20",
             page_agrees_with_counter
         ),
         test!(page_across_vps, "M-21 F-TM9", page_across_vps),

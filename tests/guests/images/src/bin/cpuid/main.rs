@@ -33,10 +33,15 @@ image!(
             "C-R5",
             hypervisor::undocumented_bits
         ),
+        test!(
+            hypervisor_recommendations,
+            "C-4A0 C-4A1 C-4A5 C-4A8 C-4B C-4C C-6 C-R9",
+            hypervisor::recommendations
+        ),
         test!(hypervisor_vp_limit, "C-R6 C-5", hypervisor::vp_limit),
         test!(
             hypervisor_identity_gated,
-            "C-R3 C-02",
+            "C-R3 C-02 K-24",
             hypervisor::identity_gated
         ),
         test!(
@@ -46,7 +51,7 @@ image!(
         ),
         test!(
             privileges_open_msrs,
-            "C-3A0 C-3A1 C-3A5 C-3A6 C-3A9 C-3A11",
+            "C-3A0 C-3A1 C-3A2 C-3A3 C-3A4 C-3A5 C-3A6 C-3A9 C-3A11",
             hypervisor::privileges_open_msrs
         ),
         test!(
@@ -59,8 +64,8 @@ image!(
         test!(avx_instructions, "-", features::avx),
         test!(avx512_instructions, "-", features::avx512),
         test!(system_instructions, "-", features::system),
-        test!(absent_instructions_fault, "-", features::absent),
-        test!(monitor_mwait, "-", features::monitor),
+        test!(absent_instructions_fault, "C-R11", features::absent),
+        test!(monitor_mwait, "C-R11", features::monitor),
         test!(leaf_limits, "-", consistency::limits),
         test!(osxsave_follows_cr4, "-", consistency::osxsave),
         test!(apic_bit_and_ids, "-", consistency::apic),

@@ -32,7 +32,7 @@ image!(
         test!(private_to_each_vp, "-", preserved::private),
         test!(
             synthetic_unadvertised_fault,
-            "C-R8 C-R5",
+            "C-R8 C-R5 K-03",
             synthetic::unadvertised_fault
         ),
         test!(synthetic_unknown_fault, "C-R5", synthetic::unknown_fault),
@@ -42,10 +42,10 @@ image!(
             synthetic::read_only
         ),
         test!(synthetic_initial, "M-00 M-01 M-03 M-21", synthetic::initial),
-        test!(crash, "M-100 M-105 F-CR1 C-3D10", synthetic::crash),
+        test!(crash, "M-100 M-105 F-CR1 C-3D10 K-23", synthetic::crash),
         test!(guest_os_id, "M-00", synthetic::guest_os_id),
         test!(vp_index, "M-02", synthetic::vp_index),
-        test!(vp_runtime, "M-10 C-3A0", synthetic::vp_runtime),
+        test!(vp_runtime, "M-10 C-3A0 K-19", synthetic::vp_runtime),
         // Last: not every emulator turns an APIC on again that was off.
         test!(
             apic_base_transitions,

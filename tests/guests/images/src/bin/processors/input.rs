@@ -99,6 +99,84 @@ pub fn fast() -> Verdict {
     end()
 }
 
+/// HvCallSendSyntheticClusterIpi has three bytes of padding.
+pub fn padding() -> Verdict {
+    require!(ipis(), "no SendSyntheticClusterIpi");
+    begin();
+    for form in FORMS {
+        for bit in 40..64 {
+            let words = [0x71 | 1 << bit, 0];
+            assert_eq!(call(form, SEND_IPI, &words), SUCCESS, "bit {bit}");
+        }
+    }
+    end()
+}
+
+/// Input in an overlay: here it is read as the guest would read it.
+pub fn in_overlay() -> Verdict {
+    require!(ipis(), "no SendSyntheticClusterIpi");
+    require!(hv::privilege(4), "no VP assist page");
+    begin();
+    let page = paging::frame();
+    // SAFETY: the test's page. What is hidden is wrong, what shows is right.
+    unsafe { (page as *mut [u64; 2]).add(8).write_volatile([0, 0]) };
+    cpu::wrmsr(0x4000_0073, page | 1);
+    // SAFETY: the assist page, behind its fields.
+    unsafe { (page as *mut [u64; 2]).add(8).write_volatile(IPI_NOBODY) };
+    let shown = hv::vmcall(SEND_IPI, page + 128, 0);
+    cpu::wrmsr(0x4000_0073, 0);
+    assert_eq!(shown, Ok(SUCCESS));
+    assert_eq!(hv::vmcall(SEND_IPI, page + 128, 0), Ok(INVALID_PARAMETER));
+    // The hypercall page has nothing that would be right.
+    hv::enable_page(page).expect("enable");
+    let code = hv::vmcall(SEND_IPI, page, 0);
+    hv::disable_page().expect("disable");
+    assert_eq!(code, Ok(INVALID_PARAMETER));
+    end()
+}
+
+/// The longest list, from its beginning and from the middle: all done, the number absolute.
+pub fn list() -> Verdict {
+    require!(flushes(), "no flushes");
+    begin();
+    let page = paging::frame();
+    // SAFETY: the test's page.
+    unsafe {
+        (page as *mut [u64; 3]).write_volatile([0, 3, 0]);
+        for i in 3..512 {
+            // As many pages as an element can have.
+            ((page + 8 * i) as *mut u64).write_volatile(i << 24 | 0xfff);
+        }
+    }
+    for start in [0u64, 1, 255, 508] {
+        assert_eq!(
+            hv::vmcall(FLUSH_LIST | reps(509) | start << 48, page, 0),
+            Ok(SUCCESS | reps(509)),
+            "from {start}"
+        );
+    }
+    end()
+}
+
+/// A hint: whatever the count, in registers and in memory, it succeeds.
+pub fn spin_wait() -> Verdict {
+    require!(hv::present(), "no Hv#1");
+    let every = cpuid::leaf(0x4000_0004).ebx;
+    assert_ne!(every, 0, "0 turns the call off");
+    begin();
+    for form in FORMS {
+        for word in [0, u64::from(every), u64::from(u32::MAX), u64::MAX] {
+            assert_eq!(call(form, 8, &[word]), SUCCESS, "{form:?} {word:#x}");
+        }
+    }
+    assert_eq!(
+        call(Form::Memory, 8 | reps(1), &[1]),
+        INVALID_HYPERCALL_INPUT
+    );
+    assert_eq!(hv::vmcall(8, 1, 0), Ok(INVALID_ALIGNMENT));
+    end()
+}
+
 /// Input in memory that nobody has touched: the page comes, the call goes on. It is all zeros: vector 0.
 pub fn untouched() -> Verdict {
     require!(ipis(), "no SendSyntheticClusterIpi");
