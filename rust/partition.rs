@@ -19,6 +19,7 @@ mod property;
 mod registry;
 mod routing;
 pub(crate) mod space;
+pub(crate) mod spin;
 mod synic;
 
 use crate::device::ROOT_HVCALL;
@@ -112,6 +113,8 @@ pub(crate) struct Partition {
     vps: [SetOnce<Pin<KBox<Vp>>>; MAX_VPS],
     /// One above the highest index of a VP.
     vps_end: AtomicU32,
+    /// The VP that last got the CPU of one that spins.
+    yielded_to: AtomicU32,
     /// Lines whose end of interrupt an irqfd waits for.
     #[pin]
     resampled: Registry<Line>,
@@ -159,6 +162,7 @@ impl Partition {
                 tsc_page: SetOnce::new(),
                 vps: [const { SetOnce::new() }; MAX_VPS],
                 vps_end: AtomicU32::new(0),
+                yielded_to: AtomicU32::new(0),
                 resampled <- Registry::new(),
                 ioeventfds <- Registry::new(),
                 memory <- Memory::new(space),

@@ -15,6 +15,7 @@ pub(crate) mod mutex;
 pub(crate) mod pages;
 pub(crate) mod published;
 pub(crate) mod sleeper;
+pub(crate) mod thread;
 pub(crate) mod user;
 pub(crate) mod window;
 

@@ -20,11 +20,13 @@ use crate::device::ROOT_HVCALL;
 use crate::machine::{Machine, Vpid};
 use crate::partition::ioeventfd::Bus;
 use crate::partition::memory::{Access, Resolved};
-use crate::partition::{hvcall, Config, Partition};
+use crate::partition::{hvcall, spin, Config, Partition};
 use crate::sys::bindings::*;
 use crate::sys::file::{FileOps, Vma};
 use crate::sys::mutex::InterruptibleMutex;
 use crate::sys::pages::{PageBox, Pages};
+use crate::sys::published::Published;
+use crate::sys::thread::{Thread, ThreadId};
 use crate::sys::user;
 use crate::sys::{host, window};
 use crate::vmx::insn::rdtsc;
@@ -61,6 +63,8 @@ pub(crate) struct Vp {
     register_page_mapped: AtomicBool,
     /// The VMM maps this page, too: the last message.
     message_page: Pages,
+    /// The thread that ran the VP last.
+    thread: Published<Thread>,
     #[pin]
     core: InterruptibleMutex<VpCore>,
 }
@@ -96,6 +100,7 @@ impl Vp {
                 register_page: Pages::new(0)?,
                 register_page_mapped: AtomicBool::new(false),
                 message_page: Pages::new(0)?,
+                thread: Published::new(),
                 core <- InterruptibleMutex::new(
                     core,
                     c"VpCore",
@@ -118,6 +123,11 @@ impl Vp {
         let mut guard = self.core.lock()?;
         let core = &mut *guard;
         core.intercepted = false;
+        if core.thread != ThreadId::current() {
+            self.thread
+                .replace(Some(KBox::new(Thread::current(), GFP_KERNEL_ACCOUNT)?));
+            core.thread = ThreadId::current();
+        }
         let mut message = Message::new();
         let mut page_is_new = self.register_page_mapped.load(Ordering::Relaxed);
         loop {
@@ -224,8 +234,7 @@ impl Vp {
         match leave {
             Leave::Again | Leave::Host => Ok(false),
             Leave::Yield => {
-                // Whoever holds what the guest spins for may wait for this CPU.
-                host::yield_cpu();
+                spin::yield_to_another(partition, self.index);
                 Ok(false)
             }
             Leave::Halt => {
@@ -391,6 +400,12 @@ impl Vp {
         core.activity = Activity::Shutdown;
         host::log_guest(why, self.partition_id, self.index, a, b);
         message.unrecoverable(self.index, capture.as_ref());
+    }
+
+    /// Gives this CPU to the VP's thread, if it waits for one.
+    pub(crate) fn yield_to(&self) -> bool {
+        let thread = self.thread.read(Thread::clone);
+        thread.is_some_and(|thread| thread.yield_to())
     }
 
     /// How long a halted VP may sleep: until a timer of its is due.

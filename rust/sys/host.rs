@@ -136,9 +136,3 @@ pub(crate) fn tsc_reliable() -> bool {
     // SAFETY: Reads variables of the kernel.
     unsafe { bindings::hvrs_tsc_reliable() }
 }
-
-/// Lets another thread run on this CPU.
-pub(crate) fn yield_cpu() {
-    // SAFETY: Task context, no lock held that others need to run.
-    unsafe { kernel::bindings::yield_() }
-}

@@ -6,6 +6,7 @@ use super::shared::VpShared;
 use crate::machine::Machine;
 use crate::partition::clock::{Clock, TscState};
 use crate::sys::pages::{PageBox, Pages};
+use crate::sys::thread::ThreadId;
 use crate::vmx::host_state::{GuestMsrs, GuestState, SpecCtrl};
 use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::Vmcs;
@@ -84,6 +85,8 @@ pub(crate) struct VpCore {
     pub(crate) trap_pending: bool,
     /// RIP of an instruction that the VMM was asked to complete.
     pub(crate) vmm_completes: Option<u64>,
+    /// The thread that ran the VP last, as in [`super::Vp`].
+    pub(crate) thread: ThreadId,
     /// The VMM has the VP's message and has not run it since.
     pub(crate) intercepted: bool,
     /// INIT and SIPI that were taken but not yet acted on: bits of `shared::event`.
@@ -158,6 +161,7 @@ impl VpCore {
             extint_pending: None,
             trap_pending: false,
             vmm_completes: None,
+            thread: ThreadId::NONE,
             intercepted: false,
             signals: 0,
             check_events: true,
