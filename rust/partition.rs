@@ -92,7 +92,8 @@ pub(crate) struct Partition {
     pub(crate) machine: Arc<Machine>,
     pub(crate) summary: Listed,
     creator: MmId,
-    has_lapic: bool,
+    /// The local APICs are the module's, and not the VMM's.
+    pub(crate) has_lapic: bool,
     has_x2apic: bool,
     #[pin]
     setup: Mutex<Setup>,
@@ -130,9 +131,9 @@ impl Partition {
     /// CREATE_PARTITION.
     pub(crate) fn new(machine: Arc<Machine>, flags: u64, disabled: Disabled) -> Result<Arc<Self>> {
         let has = |bit: u32| flags & 1 << bit != 0;
-        // Clients without a local APIC in the module, and nested ones, come with their own issues.
-        if !has(MSHV_PT_BIT_LAPIC) {
-            return Err(eopnotsupp());
+        // x2APIC is a mode of the local APIC.
+        if has(MSHV_PT_BIT_X2APIC) && !has(MSHV_PT_BIT_LAPIC) {
+            return Err(EINVAL);
         }
         let space = Space::new(ept_config(&machine, has(MSHV_PT_BIT_GPA_SUPER_PAGES)))?;
         let mut hypercall_page = Pages::new(0)?;
@@ -196,6 +197,7 @@ impl Partition {
                 physical_address_bits,
                 tsc_hz,
                 apic_hz: u64::from(APIC_HZ),
+                lapic: self.has_lapic,
                 tsc_reliable: reliable,
                 hardware: HvHardwareFeatures::empty(),
             },
@@ -212,6 +214,7 @@ impl Partition {
                     x2apic_available: self.has_x2apic,
                     tsc_deadline_available: true,
                     maxphyaddr: physical_address_bits,
+                    present: self.has_lapic,
                 },
                 time,
             },
@@ -488,6 +491,8 @@ impl FileOps for PartitionFile {
                     Ordering::Relaxed,
                 );
             }
+            // Its interrupts come by the local APICs.
+            IRQFD if !partition.has_lapic => return Err(eopnotsupp()),
             IRQFD => this.irqfds.lock().set(&user::read(arg)?)?,
             IOEVENTFD => partition.ioeventfds.set(&user::read(arg)?)?,
             SET_MSI_ROUTING => {

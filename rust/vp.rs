@@ -82,7 +82,8 @@ impl Vp {
         let shared = VpShared::new(lapic.view())?;
         let vpid = Vpid::alloc(machine.clone())?;
         let mut core = VpCore::new(machine, lapic, vpid.number, config.time.state())?;
-        if index != 0 {
+        // Without local APICs in the module, which VP runs is the VMM's affair.
+        if index != 0 && config.lapic.present {
             core.activity = Activity::WaitForSipi;
         }
         if let Some(overrides) = overrides {
@@ -168,16 +169,25 @@ impl Vp {
 
     /// Whether the VMM looks at the register page after this.
     fn fills_register_page(&self, leave: Leave) -> bool {
-        matches!(leave, Leave::Io(_) | Leave::Cpuid(_) | Leave::Memory { .. })
-            && self.register_page_mapped.load(Ordering::Relaxed)
+        let told = matches!(
+            leave,
+            Leave::Io(_)
+                | Leave::Cpuid(_)
+                | Leave::Memory { .. }
+                | Leave::Halt
+                | Leave::Deliverable(_)
+        );
+        told && self.register_page_mapped.load(Ordering::Relaxed)
     }
 
     /// What the cold tier needs of the VMCS, which it does not have.
     fn capture(&self, r: &mut Running<'_>, capture: &mut Option<message::Capture>) {
         let wanted = match r.leave {
             Leave::Memory { gpa, .. } => !r.core.ram.contains(&gpa),
+            Leave::Halt => !r.partition.has_lapic,
             Leave::Io(_)
             | Leave::Cpuid(_)
+            | Leave::Deliverable(_)
             | Leave::TripleFault
             | Leave::Stopped
             | Leave::Unhandled(..)
@@ -237,9 +247,21 @@ impl Vp {
                 spin::yield_to_another(partition, self.index);
                 Ok(false)
             }
+            // Whatever ends it comes from the VMM.
+            Leave::Halt if !partition.has_lapic => {
+                core.activity = Activity::Running;
+                message.halt(self.index, capture.as_ref());
+                Ok(true)
+            }
             Leave::Halt => {
                 self.shared.block(self.timeout_ns(core))?;
                 Ok(false)
+            }
+            Leave::Deliverable(kind) => {
+                core.notifications = core.notifications.without(kind);
+                core.check_events = true;
+                message.deliverable(self.index, capture.as_ref(), kind);
+                Ok(true)
             }
             Leave::Frozen => {
                 self.shared.block(u64::MAX)?;

@@ -202,6 +202,9 @@ fn translate(
 fn assert_interrupt(partition: &Partition, input: &[u8]) -> HvResult<()> {
     use vapic::{DeliveryMode, Destination, Trigger};
     let request: HvInputAssertVirtualInterrupt = read(input)?;
+    if !partition.has_lapic {
+        return Err(HV_STATUS_INVALID_PARTITION_STATE);
+    }
     if request.target_vtl != 0
         || request.rsvd_z0 != 0
         || request.rsvd_z1 != 0

@@ -14,6 +14,7 @@ use core::ops::Range;
 use cpumodel::msr::MTRR_SLOTS;
 use cpumodel::Overrides;
 use ept::Placement;
+use hvdef::HvDeliverabilityNotifications as Notifications;
 use kernel::error::Result;
 use vapic::{ApicPage, Lapic};
 use vmxdef::events::IntrInfo;
@@ -81,6 +82,8 @@ pub(crate) struct VpCore {
     pub(crate) injection: Option<Injection>,
     pub(crate) nmi_pending: bool,
     pub(crate) extint_pending: Option<u8>,
+    /// Of what the VMM wants to be told: HV_X64_REGISTER_DELIVERABILITY_NOTIFICATIONS.
+    pub(crate) notifications: Notifications,
     /// A single-step trap is pending: it comes before interrupts (SDM 7.9).
     pub(crate) trap_pending: bool,
     /// RIP of an instruction that the VMM was asked to complete.
@@ -159,6 +162,7 @@ impl VpCore {
             injection: None,
             nmi_pending: false,
             extint_pending: None,
+            notifications: Notifications::default(),
             trap_pending: false,
             vmm_completes: None,
             thread: ThreadId::NONE,

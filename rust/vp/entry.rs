@@ -85,6 +85,10 @@ unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
         arm_preemption_timer(running);
     }
     if running.core.check_events {
+        if !running.core.notifications.is_empty() {
+            // `prepare` looks at them.
+            return 1;
+        }
         running.core.inject(&running.window.vmcs, running.shared);
     }
     running.core.spec_ctrl.enter_guest();
@@ -273,6 +277,11 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
         vmcs.write(TSC_OFFSET, core.tsc_offset);
     }
     core.run_timers(rdtsc(), &running.config.time, running.shared);
+    if !core.notifications.is_empty() {
+        if let Some(kind) = core.deliverable(vmcs) {
+            return Err(Leave::Deliverable(kind));
+        }
+    }
     match core.activity {
         Activity::Running => {}
         Activity::WaitForSipi => return Err(Leave::Halt),

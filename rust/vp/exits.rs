@@ -31,6 +31,8 @@ pub(crate) enum Leave {
     Host,
     /// The VP waits for an interrupt or a start-up IPI.
     Halt,
+    /// The VMM waits for this: a kind of event (`HV_X64_PENDING_*`) can be delivered.
+    Deliverable(u8),
     /// The partition's time is frozen: nothing executes.
     Frozen,
     /// The guest spins: let another thread run.

@@ -6,6 +6,7 @@ use super::core::{Activity, Injection, VpCore};
 use super::setup::set_windows;
 use super::shared::{event, VpShared};
 use crate::vmx::vmcs::CurrentVmcs;
+use hvdef::{HV_X64_PENDING_INTERRUPT, HV_X64_PENDING_NMI};
 use vapic::Trigger;
 use vmxdef::events::{interruptibility, intr_type, IntrInfo};
 use vmxdef::field::*;
@@ -89,6 +90,30 @@ impl VpCore {
         events & (event::INIT | event::SIPI | event::PARTITION)
     }
 
+    /// What could be delivered now, of that which the VMM waits for (`HV_X64_PENDING_*`).
+    pub(super) fn deliverable(&self, vmcs: &CurrentVmcs<'_>) -> Option<u8> {
+        let wanted = self.notifications;
+        let blocking = vmcs.read(GUEST_INTERRUPTIBILITY_INFO);
+        let shadow = interruptibility::STI | interruptibility::MOV_SS;
+        if self.injection.is_some() || self.trap_pending || blocking & shadow != 0 {
+            return None;
+        }
+        if wanted.nmi() && !self.nmi_pending && blocking & interruptibility::NMI == 0 {
+            return Some(HV_X64_PENDING_NMI);
+        }
+        let interrupt = wanted.interrupt()
+            && self.extint_pending.is_none()
+            && !self.notice_waits_for_tpr()
+            && vmcs.read(GUEST_RFLAGS) & RFLAGS_IF != 0;
+        interrupt.then_some(HV_X64_PENDING_INTERRUPT)
+    }
+
+    /// The VMM waits until the TPR is below a priority, and it is not.
+    fn notice_waits_for_tpr(&self) -> bool {
+        let priority = self.notifications.interrupt_priority();
+        priority != 0 && self.lapic.cr8() >= priority
+    }
+
     /// Whether a halted VP wakes.
     pub(super) fn wakes(&self, interrupts_enabled: bool) -> bool {
         self.nmi_pending
@@ -114,14 +139,12 @@ impl VpCore {
                 vmcs.write(VM_ENTRY_INSTRUCTION_LEN, event.instruction_length);
             }
             let interrupt = self.lapic.pending().is_some() || self.extint_pending.is_some();
-            set_windows(vmcs, self, interrupt, self.nmi_pending);
-            self.update_tpr_threshold(vmcs);
+            self.open_windows(vmcs, interrupt, self.nmi_pending);
             return;
         }
         let interrupt = self.lapic.pending();
         if !self.nmi_pending && interrupt.is_none() && self.extint_pending.is_none() {
-            set_windows(vmcs, self, false, false);
-            self.update_tpr_threshold(vmcs);
+            self.open_windows(vmcs, false, false);
             return;
         }
         let blocking = vmcs.read(GUEST_INTERRUPTIBILITY_INFO);
@@ -150,7 +173,17 @@ impl VpCore {
             } else {
                 interrupt.is_some()
             };
-        set_windows(vmcs, self, more, self.nmi_pending);
+        self.open_windows(vmcs, more, self.nmi_pending);
+    }
+
+    /// Exits for what the next entry does not inject, and for what the VMM waits for.
+    #[inline]
+    fn open_windows(&mut self, vmcs: &CurrentVmcs<'_>, mut interrupt: bool, mut nmi: bool) {
+        if !self.notifications.is_empty() {
+            interrupt |= self.notifications.interrupt() && !self.notice_waits_for_tpr();
+            nmi |= self.notifications.nmi();
+        }
+        set_windows(vmcs, self, interrupt, nmi);
         self.update_tpr_threshold(vmcs);
     }
 
@@ -174,10 +207,13 @@ impl VpCore {
     /// An exit when the guest lowers its TPR far enough for the highest interrupt that it holds
     /// back (SDM 30.1.2).
     pub(super) fn update_tpr_threshold(&mut self, vmcs: &CurrentVmcs<'_>) {
-        let threshold = match self.lapic.highest_irr() {
+        let mut threshold = match self.lapic.highest_irr() {
             Some(vector) if vector >> 4 <= self.lapic.tpr() >> 4 => u32::from(vector >> 4),
             _ => 0,
         };
+        if self.notifications.interrupt() && self.notice_waits_for_tpr() {
+            threshold = threshold.max(self.notifications.interrupt_priority().into());
+        }
         if threshold != self.tpr_threshold {
             self.tpr_threshold = threshold;
             vmcs.write(TPR_THRESHOLD, threshold);

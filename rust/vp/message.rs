@@ -235,18 +235,37 @@ impl Message {
         );
     }
 
-    /// The VP cannot go on.
-    pub(super) fn unrecoverable(&mut self, vp_index: u32, capture: Option<&Capture>) {
-        let header = match capture {
+    /// The header of a message about no instruction.
+    fn plain(vp_index: u32, capture: Option<&Capture>) -> HvX64InterceptMessageHeader {
+        match capture {
             Some(capture) => capture.header(vp_index, 0, HV_INTERCEPT_ACCESS_EXECUTE),
             None => HvX64InterceptMessageHeader {
                 vp_index,
                 ..Wire::ZERO
             },
+        }
+    }
+
+    /// The VP cannot go on.
+    pub(super) fn unrecoverable(&mut self, vp_index: u32, capture: Option<&Capture>) {
+        let header = Self::plain(vp_index, capture);
+        let message = HvX64UnrecoverableExceptionMessage { header };
+        self.put(HVMSG_UNRECOVERABLE_EXCEPTION, &message);
+    }
+
+    /// The VP has executed HLT, and the VMM has its local APIC. RIP is behind it.
+    pub(super) fn halt(&mut self, vp_index: u32, capture: Option<&Capture>) {
+        let header = Self::plain(vp_index, capture);
+        self.put(HVMSG_X64_HALT, &HvX64HaltMessage { header });
+    }
+
+    /// An event of `kind` (`HV_X64_PENDING_*`) could be delivered now.
+    pub(super) fn deliverable(&mut self, vp_index: u32, capture: Option<&Capture>, kind: u8) {
+        let message = HvX64InterruptionDeliverableMessage {
+            header: Self::plain(vp_index, capture),
+            deliverable_type: kind.into(),
+            rsvd: 0,
         };
-        self.put(
-            HVMSG_UNRECOVERABLE_EXCEPTION,
-            &HvX64UnrecoverableExceptionMessage { header },
-        );
+        self.put(HVMSG_X64_INTERRUPTION_DELIVERABLE, &message);
     }
 }

@@ -210,7 +210,8 @@ fn read_special(
             Some(vector) => pending_extint(vector),
             None => 0,
         },
-        Special::PendingEvent1 | Special::DeliverabilityNotifications => 0,
+        Special::PendingEvent1 => 0,
+        Special::DeliverabilityNotifications => core.notifications.0,
         // A VP executes only inside RUN_VP.
         Special::ExplicitSuspend => 1,
         Special::InterceptSuspend => u64::from(core.intercepted),
@@ -372,7 +373,7 @@ fn write_special(
             core.check_events = true;
         }
         Special::PendingEvent0 => match HvX64PendingExceptionEvent::from_value(value) {
-            None => {}
+            None => core.extint_pending = None,
             Some(Ok(event)) if event.vector < 32 => {
                 if event.vector == u16::from(x86def::vector::PF) {
                     core.guest.cr2 = event.exception_parameter;
@@ -394,19 +395,28 @@ fn write_special(
             }
             Some(_) => return Err(bad),
         },
-        // Nothing uses the second, and there is nothing of which hvrs could give notice.
+        // Nothing uses the second.
         Special::PendingEvent1 if v & 1 == 0 => {}
-        Special::DeliverabilityNotifications if v == 0 => {}
+        Special::DeliverabilityNotifications => {
+            let wanted = HvDeliverabilityNotifications(v);
+            // NMIs are the local APIC's where there is one.
+            if !wanted.is_known() || wanted.nmi() && config.lapic.present {
+                return Err(bad);
+            }
+            core.notifications = wanted;
+            core.check_events = true;
+        }
         Special::ExplicitSuspend if v == 1 => {}
         Special::InterceptSuspend if v <= 1 => core.intercepted = v != 0,
-        Special::PendingEvent1
-        | Special::DeliverabilityNotifications
-        | Special::ExplicitSuspend
-        | Special::InterceptSuspend => return Err(bad),
+        Special::PendingEvent1 | Special::ExplicitSuspend | Special::InterceptSuspend => {
+            return Err(bad)
+        }
         Special::ActivityState => {
             core.activity = match v {
                 0 => Activity::Running,
-                HV_INTERNAL_ACTIVITY_STARTUP_SUSPEND => Activity::WaitForSipi,
+                HV_INTERNAL_ACTIVITY_STARTUP_SUSPEND if config.lapic.present => {
+                    Activity::WaitForSipi
+                }
                 HV_INTERNAL_ACTIVITY_HALT_SUSPEND => Activity::Halted,
                 HV_INTERNAL_ACTIVITY_IDLE_SUSPEND => Activity::Idle,
                 _ => return Err(bad),

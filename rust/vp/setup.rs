@@ -176,6 +176,7 @@ pub(crate) fn reset_registers(vmcs: &CurrentVmcs<'_>, core: &mut VpCore) {
     core.deferred = Deferred::Nothing;
     core.nmi_pending = false;
     core.extint_pending = None;
+    core.notifications = Default::default();
     core.check_events = true;
 }
 

@@ -38,6 +38,8 @@ fn argument(arg: usize) -> Result<mshv_get_set_vp_state> {
 /// Bytes of a component.
 fn size(kind: u32, config: &Config) -> Result<usize> {
     Ok(match kind {
+        // It is the VMM's.
+        MSHV_VP_STATE_LAPIC if !config.lapic.present => return Err(EINVAL),
         MSHV_VP_STATE_LAPIC => HvLocalInterruptControllerState::SIZE,
         MSHV_VP_STATE_XSAVE => {
             let xsave = config.cpu.xsave();

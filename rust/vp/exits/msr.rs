@@ -163,7 +163,7 @@ pub(crate) fn get(
     if is_apic(msr) {
         let now = core.guest_now();
         return match msr {
-            IA32_APIC_BASE => Ok(core.lapic.apic_base()),
+            IA32_APIC_BASE if config.lapic.present => Ok(core.lapic.apic_base()),
             IA32_TSC_DEADLINE if config.lapic.tsc_deadline_available => {
                 Ok(core.lapic.tsc_deadline(now))
             }

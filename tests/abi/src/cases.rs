@@ -20,6 +20,7 @@ mod signals;
 mod state;
 mod synic;
 mod tracking;
+mod without_lapic;
 
 use std::os::fd::{AsRawFd, RawFd};
 
@@ -43,6 +44,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         doorbells::cases(),
         signals::cases(),
         synic::cases(),
+        without_lapic::cases(),
         live::cases(),
         kept::cases(),
         hostile::cases(),

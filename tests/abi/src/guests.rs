@@ -115,6 +115,30 @@ code! {
         "1: hlt"
         "jmp 1b";
 
+    /// Interrupts off, a port, and on again.
+    cli_sti "16":
+        "cli"
+        "out 0x80, al"
+        "sti"
+        "nop"
+        "1: jmp 1b";
+
+    /// Two ports.
+    two_ports "16":
+        "out 0x80, al"
+        "out 0x82, al"
+        "1: jmp 1b";
+
+    /// Long mode: CR8 5, a port, CR8 3, a port.
+    two_priorities "64":
+        "mov eax, 5"
+        "mov cr8, rax"
+        "out 0x80, al"
+        "mov eax, 3"
+        "mov cr8, rax"
+        "out 0x81, al"
+        "hlt";
+
     /// A handler that says that it was called.
     report_fault "16":
         "out 0x81, al"

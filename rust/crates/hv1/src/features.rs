@@ -21,6 +21,8 @@ pub struct PartitionLimits {
     pub tsc_hz: u64,
     /// Hz of the local APIC timer before its divider.
     pub apic_hz: u64,
+    /// The hypervisor has the local APIC, and not the VMM.
+    pub lapic: bool,
     /// The TSC runs at that rate for ever and is the same on all CPUs (F-TM10, F-TM12).
     pub tsc_reliable: bool,
     /// Hardware that is used for the partition.
@@ -88,6 +90,14 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::SYNTHETIC_CLUSTER_IPI)
     .union(Synthetic::NOTIFY_LONG_SPIN_WAIT);
 
+/// What is done by the local APIC, or waits for its interrupts.
+const BY_LAPIC: HvSyntheticProcessorFeatures = Synthetic::ACCESS_SYNIC_REGS
+    .union(Synthetic::ACCESS_SYNTHETIC_TIMER_REGS)
+    .union(Synthetic::ACCESS_INTR_CTRL_REGS)
+    .union(Synthetic::ACCESS_GUEST_IDLE_REG)
+    .union(Synthetic::DIRECT_SYNTHETIC_TIMERS)
+    .union(Synthetic::SYNTHETIC_CLUSTER_IPI);
+
 /// Which privilege each synthetic feature brings.
 const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 10] = [
     (
@@ -130,6 +140,9 @@ impl PartitionFeatures {
     /// What a partition gets that asks for `requested` (property `HV_PARTITION_PROPERTY_SYNTHETIC_PROC_FEATURES`).
     pub const fn new(requested: HvSyntheticProcessorFeatures, limits: PartitionLimits) -> Self {
         let mut synthetic = requested.intersection(IMPLEMENTED);
+        if !limits.lapic {
+            synthetic = synthetic.difference(BY_LAPIC);
+        }
         if !synthetic.contains(Synthetic::HYPERVISOR_PRESENT.union(Synthetic::HV1)) {
             // Without the interface there is nothing that its parts could be parts of.
             synthetic = synthetic.intersection(Synthetic::HYPERVISOR_PRESENT);
@@ -234,6 +247,20 @@ mod tests {
         assert_eq!(f.synthetic, IMPLEMENTED);
         assert!(!f.privileges.intersects(Privilege::ACCESS_VSM));
         assert!(!f.edx.contains(HvFeaturesEdx::DEBUG_REGS_AVAILABLE));
+    }
+
+    #[test]
+    fn what_needs_a_local_apic_is_not_there_without_one() {
+        let without = PartitionLimits {
+            lapic: false,
+            ..limits()
+        };
+        let f = PartitionFeatures::new(IMPLEMENTED, without);
+        assert_eq!(f.synthetic, IMPLEMENTED.difference(BY_LAPIC));
+        assert!(!f.privileges.contains(Privilege::ACCESS_SYNIC_REGS));
+        assert!(!f.edx.contains(HvFeaturesEdx::GUEST_IDLE_AVAILABLE));
+        let ipi = HvRecommendations::USE_SYNTHETIC_CLUSTER_IPI;
+        assert!(!f.recommendations.contains(ipi));
     }
 
     /// HV#1: what a third party must clear is clear whatever is asked for (rows marked M0).

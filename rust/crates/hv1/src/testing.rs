@@ -11,6 +11,7 @@ pub(crate) fn limits() -> PartitionLimits {
         max_vps: 64,
         physical_address_bits: 39,
         tsc_hz: 3_000_000_000,
+        lapic: true,
         apic_hz: 200_000_000,
         tsc_reliable: true,
         hardware: HvHardwareFeatures::MSR_BITMAPS

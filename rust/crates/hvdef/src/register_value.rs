@@ -178,6 +178,56 @@ pub const HV_X64_INTERRUPT_STATE_INTERRUPT_SHADOW: u64 = 1 << 0;
 /// `HV_X64_INTERRUPT_STATE_REGISTER`: NMIs are masked until IRET.
 pub const HV_X64_INTERRUPT_STATE_NMI_MASKED: u64 = 1 << 1;
 
+/// `HV_X64_DELIVERABILITY_NOTIFICATIONS_REGISTER`: of what the VMM is to be told once.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct HvDeliverabilityNotifications(pub u64);
+
+impl HvDeliverabilityNotifications {
+    const NMI: u64 = 1 << 0;
+    const INTERRUPT: u64 = 1 << 1;
+    const PRIORITY: u64 = 0xf << 2;
+
+    /// Nothing.
+    #[inline(always)]
+    pub const fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// No other bits are set.
+    #[inline]
+    pub const fn is_known(self) -> bool {
+        self.0 & !(Self::NMI | Self::INTERRUPT | Self::PRIORITY) == 0
+    }
+
+    /// That an NMI can be delivered.
+    #[inline]
+    pub const fn nmi(self) -> bool {
+        self.0 & Self::NMI != 0
+    }
+
+    /// That an interrupt can be delivered.
+    #[inline]
+    pub const fn interrupt(self) -> bool {
+        self.0 & Self::INTERRUPT != 0
+    }
+
+    /// Class that the interrupt is of: CR8 must be below it. 0: whatever CR8.
+    #[inline]
+    pub const fn interrupt_priority(self) -> u8 {
+        ((self.0 & Self::PRIORITY) >> 2) as u8
+    }
+
+    /// The rest, once the VMM is told of `kind` (`HV_X64_PENDING_*`).
+    #[inline]
+    pub const fn without(self, kind: u8) -> Self {
+        Self(match kind {
+            HV_X64_PENDING_NMI => self.0 & !Self::NMI,
+            _ => self.0 & !(Self::INTERRUPT | Self::PRIORITY),
+        })
+    }
+}
+
 /// `HV_INTERNAL_ACTIVITY_REGISTER`: waits for a start-up IPI.
 pub const HV_INTERNAL_ACTIVITY_STARTUP_SUSPEND: u64 = 1 << 0;
 /// `HV_INTERNAL_ACTIVITY_REGISTER`: halted.

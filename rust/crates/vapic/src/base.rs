@@ -53,6 +53,9 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
     /// Faults on reserved bits and on the transitions that SDM figure 11-27 does not have: to
     /// EXTD without EN, from disabled to x2APIC, and from x2APIC to xAPIC.
     pub fn write_apic_base(&mut self, value: u64) -> Result<Effect, GeneralProtection> {
+        if !self.config.present {
+            return Err(GeneralProtection);
+        }
         let mode = self.decode(value)?;
         if matches!(
             (self.mode, mode),
@@ -76,6 +79,9 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
         let address = (1u64 << self.config.maxphyaddr.clamp(36, 52)) - 0x1000;
         if value & !(address | regs::BASE_BSP | regs::BASE_EXTD | regs::BASE_EN) != 0 {
             return Err(GeneralProtection);
+        }
+        if !self.config.present {
+            return Ok(Mode::Disabled);
         }
         match (value & regs::BASE_EN != 0, value & regs::BASE_EXTD != 0) {
             (false, false) => Ok(Mode::Disabled),

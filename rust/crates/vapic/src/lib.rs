@@ -66,6 +66,8 @@ pub struct Config {
     pub tsc_deadline_available: bool,
     /// Physical-address width that the guest's CPUID shows.
     pub maxphyaddr: u8,
+    /// There is a local APIC at all. Without one, `IA32_APIC_BASE` is only kept, and the TPR is CR8.
+    pub present: bool,
 }
 
 /// What the caller has to do after an access.
@@ -137,7 +139,11 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
     pub fn reset(&mut self) {
         let bsp = self.apic_base & regs::BASE_BSP;
         self.apic_base = regs::DEFAULT_BASE | regs::BASE_EN | bsp;
-        self.mode = Mode::XApic;
+        self.mode = if self.config.present {
+            Mode::XApic
+        } else {
+            Mode::Disabled
+        };
         self.page.set(regs::TPR, 0);
         self.reset_registers();
     }

@@ -5,7 +5,10 @@
 mod common;
 
 use common::{fresh, msr, read, write, x2apic, xapic, TestApic, CONFIG, X2APIC_BASE, XAPIC_BASE};
-use vapic::{regs, ApicPage, Config, DestinationView, Effect, Lapic, Mode, Trigger};
+use vapic::{
+    regs, ApicPage, Config, DeliveryMode, Destination, DestinationView, Effect, Lapic, Mode,
+    Trigger,
+};
 
 const DISABLED: u64 = regs::DEFAULT_BASE;
 const INVALID: u64 = regs::DEFAULT_BASE | regs::BASE_EXTD;
@@ -227,4 +230,30 @@ fn a_disabled_apic_comes_back_as_after_reset() {
         apic.write_apic_base(XAPIC_BASE).unwrap();
         assert_reset_registers(&mut |offset| read(&mut apic, offset));
     }
+}
+
+#[test]
+fn without_a_local_apic_the_base_is_kept_and_nothing_else() {
+    let config = Config {
+        present: false,
+        ..CONFIG
+    };
+    let mut apic = Lapic::new(Box::new(ApicPage::new()), 1, false, config);
+    for value in [XAPIC_BASE, X2APIC_BASE, 0] {
+        apic.set_apic_base(value).unwrap();
+        assert_eq!((apic.apic_base(), apic.mode()), (value, Mode::Disabled));
+    }
+    assert!(apic.set_apic_base(XAPIC_BASE | 1).is_err());
+    assert!(apic.write_apic_base(XAPIC_BASE).is_err());
+    apic.reset();
+    assert!(!apic.is_enabled());
+    apic.set_cr8(7);
+    assert_eq!(apic.cr8(), 7);
+    assert!(!apic.accept(0x41, Trigger::Edge));
+    let all = Destination {
+        id: 0xff,
+        logical: false,
+        x2apic: false,
+    };
+    assert!(!apic.view().accepts(all, DeliveryMode::Nmi));
 }

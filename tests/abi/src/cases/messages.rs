@@ -237,7 +237,12 @@ fn no_execute() -> Outcome {
 
 /// Page tables of 2 MiB pages at 0x10000: linear = physical below 2 MiB, and 1 GiB above that is physical 16 MiB.
 pub fn long_mode(code: Code) -> Result<Guest, Stop> {
-    let guest = Guest::with(code, 1, FLAGS, Memory::new(RAM))?;
+    long_mode_with(code, FLAGS)
+}
+
+/// The same in a partition with these flags.
+pub fn long_mode_with(code: Code, flags: u64) -> Result<Guest, Stop> {
+    let guest = Guest::with(code, 1, flags, Memory::new(RAM))?;
     let tables = [
         (0x1_0000, 0x1_1003u64),
         (0x1_1000, 0x1_2003),

@@ -90,7 +90,7 @@ fn absent() -> Outcome {
     for (name, value) in [
         (0x1_0005, 1),
         (0x1_0006, 1),
-        (0x1_0006, 2),
+        (0x1_0006, 1 << 6),
         (0x0, 0),
         (0x1, 2),
         // Reserved type.

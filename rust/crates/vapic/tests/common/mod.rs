@@ -15,6 +15,7 @@ pub const CONFIG: Config = Config {
     x2apic_available: true,
     tsc_deadline_available: true,
     maxphyaddr: 46,
+    present: true,
 };
 
 pub const XAPIC_BASE: u64 = regs::DEFAULT_BASE | regs::BASE_EN;
