@@ -22,7 +22,8 @@ pub(crate) const ABI_VERSION: u32 = 1;
 
 /// MSRs that guests access without an exit: the CPU switches them, or the window does, and checks
 /// what is written as a guest expects. The time-stamp counter only for reading.
-const PASSED_THROUGH: [u32; 6] = [
+const PASSED_THROUGH: [u32; 7] = [
+    IA32_TIME_STAMP_COUNTER,
     IA32_FS_BASE,
     IA32_GS_BASE,
     IA32_KERNEL_GS_BASE,
@@ -196,23 +197,35 @@ impl Machine {
     }
 }
 
+impl Machine {
+    /// Whether the CPU lets guests have this access to `msr`.
+    pub(crate) fn passes_through(msr: u32, write: bool) -> bool {
+        PASSED_THROUGH.contains(&msr) && !(write && msr == IA32_TIME_STAMP_COUNTER)
+    }
+
+    /// Where an access to `msr` is in an MSR bitmap: word and bit. `None`: it exits in any case.
+    pub(crate) fn msr_bit(msr: u32, write: bool) -> Option<(usize, u32)> {
+        const HIGH: u32 = 0xc000_0000;
+        if msr & 0x1fff != msr & !HIGH || !matches!(msr & HIGH, 0 | HIGH) {
+            return None;
+        }
+        let part = u32::from(write) * 512 + u32::from(msr & HIGH != 0) * 256;
+        let number = msr & 0x1fff;
+        Some(((part + number / 32) as usize, 1 << (number % 32)))
+    }
+}
+
 /// A bitmap in which everything exits but [`PASSED_THROUGH`] (SDM 25.6.9).
 fn msr_bitmap() -> Result<Pages> {
-    const WRITES: usize = 2048;
     let mut pages = Pages::new(0)?;
-    let bits = pages.bytes_mut();
-    bits.fill(0xff);
-    let mut allow = |msr: u32, offset: usize| {
-        let high = if msr >= 0xc000_0000 { 1024 } else { 0 };
-        let bit = (msr & 0x1fff) as usize;
-        if let Some(byte) = bits.get_mut(offset + high + bit / 8) {
-            *byte &= !(1 << (bit % 8));
+    pages.bytes_mut().fill(0xff);
+    let accesses = PASSED_THROUGH.map(|msr| [(msr, false), (msr, true)]);
+    for (msr, write) in accesses.into_iter().flatten() {
+        let place = Machine::msr_bit(msr, write).filter(|_| Machine::passes_through(msr, write));
+        let word = place.and_then(|(word, bit)| Some((pages.words().get(word)?, bit)));
+        if let Some((word, bit)) = word {
+            word.fetch_and(!bit, Ordering::Relaxed);
         }
-    };
-    for msr in PASSED_THROUGH {
-        allow(msr, 0);
-        allow(msr, WRITES);
     }
-    allow(IA32_TIME_STAMP_COUNTER, 0);
     Ok(pages)
 }

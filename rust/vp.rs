@@ -173,6 +173,9 @@ impl Vp {
             leave,
             Leave::Io(_)
                 | Leave::Cpuid(_)
+                | Leave::Msr { .. }
+                | Leave::Exception(_)
+                | Leave::Hypercall
                 | Leave::Memory { .. }
                 | Leave::Halt
                 | Leave::Deliverable(_)
@@ -187,6 +190,9 @@ impl Vp {
             Leave::Halt => !r.partition.has_lapic,
             Leave::Io(_)
             | Leave::Cpuid(_)
+            | Leave::Msr { .. }
+            | Leave::Exception(_)
+            | Leave::Hypercall
             | Leave::Deliverable(_)
             | Leave::TripleFault
             | Leave::Stopped
@@ -356,6 +362,31 @@ impl Vp {
                 message.cpuid(self.index, capture, &core.gprs, result);
                 Ok(true)
             }
+            Leave::Msr { number, write } => {
+                let Some(capture) = capture else {
+                    return Err(EIO);
+                };
+                core.vmm_completes = Some(capture.rip);
+                message.msr(self.index, capture, &core.gprs, number, write);
+                Ok(true)
+            }
+            Leave::Exception(exception) => {
+                let Some(capture) = capture else {
+                    return Err(EIO);
+                };
+                let bytes = gva::fetch(partition, capture);
+                message.exception(self.index, capture, &core.gprs, exception, &bytes);
+                Ok(true)
+            }
+            Leave::Hypercall => {
+                let Some(capture) = capture else {
+                    return Err(EIO);
+                };
+                core.vmm_completes = Some(capture.rip);
+                let xmm = registers::xmm_0_to_5(core);
+                message.hypercall(self.index, capture, &core.gprs, xmm);
+                Ok(true)
+            }
             Leave::Io(qualification) => {
                 let Some(capture) = capture else {
                     return Err(EIO);
@@ -464,8 +495,7 @@ impl Vp {
         let region = core.vmcs.region();
         self.machine.root.with_vmcs(region, |current| {
             if !core.vmcs_ready {
-                let space = &partition.memory.space;
-                setup::initialize(current, core, &self.machine, space, config);
+                setup::initialize(current, core, &self.machine, partition, config);
             }
             core.follow(&config.time);
             // A signal may have come between an instruction's completion and the next entry.

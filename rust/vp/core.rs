@@ -28,6 +28,7 @@ pub(crate) const RBX: usize = 3;
 pub(crate) const RSP: usize = 4;
 pub(crate) const RSI: usize = 6;
 pub(crate) const RDI: usize = 7;
+pub(crate) const R8: usize = 8;
 
 /// What a VP does when it does not execute instructions.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -97,6 +98,8 @@ pub(crate) struct VpCore {
     /// Something may have to be injected: look before the next entry.
     pub(crate) check_events: bool,
     pub(crate) deferred: Deferred,
+    /// The VMM intercepts something that exits in any case.
+    pub(crate) intercepts: bool,
     /// Controls as they are in the VMCS.
     pub(crate) primary: u32,
     pub(crate) tpr_threshold: u32,
@@ -170,6 +173,7 @@ impl VpCore {
             signals: 0,
             check_events: true,
             deferred: Deferred::Nothing,
+            intercepts: false,
             primary: caps.controls.primary,
             tpr_threshold: 0,
             exception_bitmap: 0,

@@ -64,7 +64,7 @@ unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
     let running = unsafe { &mut *running.cast::<Running<'_>>() };
     // Before the first RET.
     running.core.spec_ctrl.leave_guest();
-    running.core.exits += 1;
+    running.core.exits = running.core.exits.wrapping_add(1);
     count(Counted::Exit);
     if !exits::handle(running) {
         return 1;
@@ -110,7 +110,6 @@ pub(super) fn run(
 ) -> Result<Leave> {
     let (machine, shared) = (&*vp.machine, &vp.shared);
     let caps = &machine.root.caps;
-    let space = &partition.memory.space;
     let window = RunWindow::begin();
     core.window_tsc = rdtsc();
     let cpu = window.cpu();
@@ -140,7 +139,13 @@ pub(super) fn run(
     };
     running.core.spec_ctrl.open(caps);
     if !running.core.vmcs_ready {
-        setup::initialize(&running.window.vmcs, running.core, machine, space, config);
+        setup::initialize(
+            &running.window.vmcs,
+            running.core,
+            machine,
+            partition,
+            config,
+        );
     }
     if moved {
         running.window.vmcs.invvpid(running.core.vpid);
@@ -263,11 +268,17 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
     if running.shared.has_events() {
         events |= core.harvest(running.shared);
     }
-    if events & event::INIT != 0 {
-        setup::init(vmcs, core);
-    }
-    if events & event::SIPI != 0 && core.activity == Activity::WaitForSipi {
-        setup::start(vmcs, core, running.shared.sipi_vector());
+    if events != 0 {
+        if events & event::INIT != 0 {
+            setup::init(vmcs, core);
+        }
+        if events & event::SIPI != 0 && core.activity == Activity::WaitForSipi {
+            setup::start(vmcs, core, running.shared.sipi_vector());
+        }
+        if events & event::PARTITION != 0 {
+            let partition = running.partition;
+            setup::follow_intercepts(vmcs, core, partition, &partition.machine);
+        }
     }
     if !core.follow(&running.config.time) {
         return Err(Leave::Frozen);

@@ -5,8 +5,9 @@
 
 pub(crate) mod cpuid;
 mod cr;
-mod exception;
+pub(super) mod exception;
 mod hypercall;
+mod intercept;
 pub(crate) mod ipi;
 pub(crate) mod msr;
 
@@ -45,6 +46,12 @@ pub(crate) enum Leave {
     },
     /// CPUID that the VMM intercepts, and what it would have given.
     Cpuid([u32; 4]),
+    /// RDMSR or WRMSR that the VMM intercepts.
+    Msr { number: u32, write: bool },
+    /// An exception that the VMM intercepts.
+    Exception(exception::Exception),
+    /// VMCALL that the VMM intercepts.
+    Hypercall,
     /// I/O instruction; the exit qualification.
     Io(u64),
     /// A synthetic MSR that is the partition's.
@@ -71,17 +78,13 @@ const PENDING_BREAKPOINT: u64 = 1 << 12;
 /// Handles the exit whose VMCS is current. True: enter the guest again.
 #[inline(always)]
 pub(super) fn handle(r: &mut Running<'_>) -> bool {
-    let reason = r.window.vmcs.read(VM_EXIT_REASON);
-    if reason & EXIT_REASON_ENTRY_FAILURE != 0 {
-        return leave(
-            r,
-            Leave::EntryFailed {
-                code: reason,
-                qualification: r.window.vmcs.read(EXIT_QUALIFICATION),
-            },
-        );
+    let full_reason = r.window.vmcs.read(VM_EXIT_REASON);
+    let reason = ExitReason(full_reason as u16);
+    if r.core.intercepts {
+        if let Some(enter) = intercept::handle(r, reason) {
+            return enter;
+        }
     }
-    let reason = ExitReason(reason as u16);
     match reason {
         ExitReason::CPUID => cpuid::handle(r),
         ExitReason::MSR_WRITE => msr::write(r),
@@ -136,7 +139,16 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
         ExitReason::RDPMC => fault(r, vector::GP, 0),
         _ => {
             let qualification = r.window.vmcs.read(EXIT_QUALIFICATION);
-            leave(r, Leave::Unhandled(reason, qualification))
+            // Its reasons (33, 34 and 41) are no exit's.
+            let why = if full_reason & EXIT_REASON_ENTRY_FAILURE != 0 {
+                Leave::EntryFailed {
+                    code: full_reason,
+                    qualification,
+                }
+            } else {
+                Leave::Unhandled(reason, qualification)
+            };
+            leave(r, why)
         }
     }
 }

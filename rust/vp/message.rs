@@ -2,7 +2,8 @@
 
 //! Intercept messages to the VMM.
 
-use super::core::{VpCore, RAX, RBX, RCX, RDI, RDX, RSI};
+use super::core::{VpCore, R8, RAX, RBX, RCX, RDI, RDX, RSI, RSP};
+use super::exits::exception::Exception;
 use super::gva::Bytes;
 use crate::partition::memory::{Access, Resolved};
 use crate::sys::pages::Pages;
@@ -179,6 +180,98 @@ impl Message {
                 default_result_rcx: u64::from(ecx),
                 default_result_rdx: u64::from(edx),
                 default_result_rbx: u64::from(ebx),
+            },
+        );
+    }
+
+    /// RDMSR or WRMSR that the VMM intercepts; RIP is left on it.
+    pub(super) fn msr(
+        &mut self,
+        vp_index: u32,
+        capture: &Capture,
+        gprs: &[u64; 16],
+        msr_number: u32,
+        write: bool,
+    ) {
+        let kind = if write {
+            HV_INTERCEPT_ACCESS_WRITE
+        } else {
+            HV_INTERCEPT_ACCESS_READ
+        };
+        self.put(
+            HVMSG_X64_MSR_INTERCEPT,
+            &HvX64MsrInterceptMessage {
+                header: capture.header(vp_index, capture.instruction_length as u8, kind),
+                msr_number,
+                reserved: 0,
+                rdx: gprs[RDX],
+                rax: gprs[RAX],
+            },
+        );
+    }
+
+    /// An exception that the VMM intercepts: the guest does not get it.
+    pub(super) fn exception(
+        &mut self,
+        vp_index: u32,
+        capture: &Capture,
+        gprs: &[u64; 16],
+        exception: Exception,
+        bytes: &Bytes,
+    ) {
+        let info = exception.info;
+        let software = info.needs_instruction_length();
+        let length = if software {
+            capture.instruction_length as u8
+        } else {
+            0
+        };
+        let flags = HvX64ExceptionInfo::ERROR_CODE_VALID
+            .when(info.has_error_code())
+            .union(HvX64ExceptionInfo::SOFTWARE_EXCEPTION.when(software));
+        let mut gp_registers = *gprs;
+        gp_registers[RSP] = capture.rsp;
+        self.put(
+            HVMSG_X64_EXCEPTION_INTERCEPT,
+            &HvX64ExceptionInterceptMessage {
+                header: capture.header(vp_index, length, HV_INTERCEPT_ACCESS_EXECUTE),
+                exception_vector: info.vector().into(),
+                exception_info: flags.bits(),
+                instruction_byte_count: bytes.len,
+                error_code: exception.error_code,
+                exception_parameter: exception.parameter,
+                reserved: 0,
+                instruction_bytes: bytes.bytes,
+                ds_segment: capture.ds,
+                ss_segment: capture.ss,
+                gp_registers,
+            },
+        );
+    }
+
+    /// VMCALL that the VMM intercepts; RIP is left on it.
+    pub(super) fn hypercall(
+        &mut self,
+        vp_index: u32,
+        capture: &Capture,
+        gprs: &[u64; 16],
+        xmm_registers: [HvU128; 6],
+    ) {
+        let length = capture.instruction_length as u8;
+        self.put(
+            HVMSG_HYPERCALL_INTERCEPT,
+            &HvX64HypercallInterceptMessage {
+                header: capture.header(vp_index, length, HV_INTERCEPT_ACCESS_EXECUTE),
+                rax: gprs[RAX],
+                rbx: gprs[RBX],
+                rcx: gprs[RCX],
+                rdx: gprs[RDX],
+                r8: gprs[R8],
+                rsi: gprs[RSI],
+                rdi: gprs[RDI],
+                xmm_registers,
+                flags: 0,
+                reserved: 0,
             },
         );
     }

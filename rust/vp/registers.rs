@@ -231,6 +231,13 @@ fn read_special(
     }))
 }
 
+/// XMM0 to XMM5, between windows.
+pub(crate) fn xmm_0_to_5(core: &VpCore) -> [HvU128; 6] {
+    let area = core.guest.xsave.bytes();
+    let saved = area.get(XSAVE_XMM..).and_then(<[HvU128; 6]>::read);
+    saved.unwrap_or(Wire::ZERO)
+}
+
 /// Offsets in the legacy region of an XSAVE area (SDM volume 1, table 13-1).
 const XSAVE_ST: usize = 32;
 const XSAVE_XMM: usize = 160;

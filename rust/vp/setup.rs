@@ -4,8 +4,7 @@
 
 use super::core::{Activity, Deferred, VpCore};
 use crate::machine::Machine;
-use crate::partition::space::Space;
-use crate::partition::Config;
+use crate::partition::{Config, Partition};
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::vmcs::CurrentVmcs;
 use vmxdef::controls::{primary, secondary};
@@ -65,7 +64,7 @@ pub(crate) fn initialize(
     vmcs: &CurrentVmcs<'_>,
     core: &mut VpCore,
     machine: &Machine,
-    space: &Space,
+    partition: &Partition,
     config: &Config,
 ) {
     let caps = &machine.root.caps;
@@ -75,10 +74,7 @@ pub(crate) fn initialize(
     vmcs.write(SECONDARY_VM_EXEC_CONTROL, controls.secondary);
     vmcs.write(VM_EXIT_CONTROLS, controls.exit);
     vmcs.write(VM_ENTRY_CONTROLS, controls.entry);
-    // A guest that never leaves exception delivery would hang the CPU (CVE-2015-8104,
-    // CVE-2015-5307); machine checks are the host's.
-    core.exception_bitmap = 1 << vector::MC | 1 << vector::DB | 1 << vector::AC;
-    vmcs.write(EXCEPTION_BITMAP, core.exception_bitmap);
+    follow_intercepts(vmcs, core, partition, machine);
     vmcs.write(PAGE_FAULT_ERROR_CODE_MASK, 0);
     vmcs.write(PAGE_FAULT_ERROR_CODE_MATCH, 0);
     vmcs.write(CR3_TARGET_COUNT, 0);
@@ -86,10 +82,9 @@ pub(crate) fn initialize(
     vmcs.write(VM_EXIT_MSR_LOAD_COUNT, 0);
     vmcs.write(VM_ENTRY_MSR_LOAD_COUNT, 0);
     vmcs.write(VM_ENTRY_INTR_INFO_FIELD, 0);
-    vmcs.write(MSR_BITMAP, machine.msr_bitmap.phys());
     vmcs.write(VIRTUAL_APIC_PAGE_ADDR, core.lapic.page().phys());
     vmcs.write(TPR_THRESHOLD, 0);
-    vmcs.write(EPT_POINTER, space.eptp);
+    vmcs.write(EPT_POINTER, partition.memory.space.eptp);
     vmcs.write(VIRTUAL_PROCESSOR_ID, core.vpid);
     vmcs.write(VMCS_LINK_POINTER, !0);
     vmcs.write(TSC_OFFSET, core.tsc_offset);
@@ -118,6 +113,23 @@ pub(crate) fn initialize(
     core.primary = controls.primary;
     core.tpr_threshold = 0;
     core.vmcs_ready = true;
+}
+
+/// Takes over what the VMM intercepts.
+pub(super) fn follow_intercepts(
+    vmcs: &CurrentVmcs<'_>,
+    core: &mut VpCore,
+    partition: &Partition,
+    machine: &Machine,
+) {
+    let intercepts = &partition.intercepts;
+    core.intercepts = intercepts.any();
+    // A guest that never leaves exception delivery would hang the CPU (CVE-2015-8104,
+    // CVE-2015-5307); machine checks are the host's.
+    let always = 1 << vector::MC | 1 << vector::DB | 1 << vector::AC;
+    core.exception_bitmap = always | intercepts.exceptions();
+    vmcs.write(EXCEPTION_BITMAP, core.exception_bitmap);
+    vmcs.write(MSR_BITMAP, intercepts.msr_bitmap(machine));
 }
 
 /// `__KERNEL_CS`, `__KERNEL_DS` and the TSS's selector of x86-64 Linux.

@@ -2,7 +2,7 @@
 
 //! CPUID.
 
-use super::{leave, skip, Leave};
+use super::skip;
 use crate::partition::Config;
 use crate::vp::core::{VpCore, RAX, RBX, RCX, RDX};
 use crate::vp::cpuid_input;
@@ -24,20 +24,22 @@ pub(crate) fn lookup(
     }
 }
 
+/// What CPUID gives now.
 #[inline(always)]
-pub(super) fn handle(r: &mut Running<'_>) -> bool {
+pub(super) fn result(r: &Running<'_>) -> [u32; 4] {
     let leaf = r.core.gprs[RAX] as u32;
     let subleaf = r.core.gprs[RCX] as u32;
-    let result = if leaf & 0xffff_0000 == 0x4000_0000 {
+    if leaf & 0xffff_0000 == 0x4000_0000 {
         r.partition.hv_cpuid(r.config, leaf)
     } else {
         let input = cpuid_input(r.core, &r.window.vmcs, r.partition.vps_of_package());
         lookup(r.core, r.config, leaf, subleaf, &input)
-    };
-    if r.partition.intercepts.cpuid(leaf) {
-        return leave(r, Leave::Cpuid(result));
     }
-    let [eax, ebx, ecx, edx] = result;
+}
+
+#[inline(always)]
+pub(super) fn handle(r: &mut Running<'_>) -> bool {
+    let [eax, ebx, ecx, edx] = result(r);
     r.core.gprs[RAX] = u64::from(eax);
     r.core.gprs[RBX] = u64::from(ebx);
     r.core.gprs[RCX] = u64::from(ecx);

@@ -12,6 +12,15 @@ use vmxdef::ExitReason;
 use x86def::cr::{DR6_RESET, DR7_GD};
 use x86def::vector;
 
+/// An exception that the guest has not got yet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Exception {
+    pub(crate) info: IntrInfo,
+    pub(crate) error_code: u32,
+    /// The linear address of a #PF, DR6 of a #DB.
+    pub(crate) parameter: u64,
+}
+
 pub(super) fn handle(r: &mut Running<'_>) -> bool {
     let vmcs = &r.window.vmcs;
     let info = IntrInfo(vmcs.read(VM_EXIT_INTR_INFO));
@@ -32,6 +41,24 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
     {
         vmcs.modify(GUEST_INTERRUPTIBILITY_INFO, 0, interruptibility::NMI);
     }
+    // ICEBP is none for the VMM (H-P13).
+    let intercepted = r.partition.intercepts.exceptions() >> (info.vector() & 31) & 1 != 0
+        && info.kind() != intr_type::PRIVILEGED_SOFT_EXCEPTION;
+    if intercepted && info.vector() != vector::MC {
+        r.core.requeue(vmcs);
+        let qualification = vmcs.read(EXIT_QUALIFICATION);
+        let parameter = match info.vector() {
+            vector::PF => qualification,
+            vector::DB => dr6(r.core.guest.dr6, qualification),
+            _ => 0,
+        };
+        let exception = Exception {
+            info,
+            error_code,
+            parameter,
+        };
+        return leave(r, Leave::Exception(exception));
+    }
     match info.vector() {
         vector::MC => {
             insn::int_machine_check();
@@ -39,9 +66,7 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
         }
         vector::DB => {
             r.core.requeue(vmcs);
-            // The qualification has DR6's new bits (SDM table 28-1); RTM is inverted and unused.
-            let bits = vmcs.read(EXIT_QUALIFICATION) & 0xe00f;
-            r.core.guest.dr6 = r.core.guest.dr6 & !0xf | bits | DR6_RESET;
+            r.core.guest.dr6 = dr6(r.core.guest.dr6, vmcs.read(EXIT_QUALIFICATION));
             let dr7 = vmcs.read(GUEST_DR7);
             vmcs.write(GUEST_DR7, dr7 & !DR7_GD);
             if info.kind() == intr_type::PRIVILEGED_SOFT_EXCEPTION {
@@ -53,11 +78,21 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
             r.core.requeue(vmcs);
             fault_through_host(r, vector::AC, error_code)
         }
+        // The VMM's until a moment ago: it comes again, or the guest gets it.
+        _ if r.core.exception_bitmap >> (info.vector() & 31) & 1 != 0 => {
+            r.core.requeue(vmcs);
+            leave(r, Leave::Again)
+        }
         other => leave(
             r,
             Leave::Unhandled(ExitReason::EXCEPTION_NMI, u64::from(other)),
         ),
     }
+}
+
+/// DR6 after a #DB. The qualification has the new bits (SDM table 28-1); RTM is inverted and unused.
+fn dr6(old: u64, qualification: u64) -> u64 {
+    old & !0xf | qualification & 0xe00f | DR6_RESET
 }
 
 /// [`fault`], by way of the host. An exception that the delivery of the last one raised comes before the CPU looks at

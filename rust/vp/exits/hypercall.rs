@@ -11,7 +11,7 @@ use hv1::hypercall::{
     dispatch, Arguments, CallId, CallRow, Caller, ClusterIpi, Convention, Dispatch, FlushRequest,
     Stop, Words, FAST_WORDS,
 };
-use hvdef::{HvHypercallResult, HV_STATUS_INVALID_HYPERCALL_CODE, HV_STATUS_SUCCESS};
+use hvdef::{HvCallCode, HvHypercallResult, HV_STATUS_INVALID_HYPERCALL_CODE, HV_STATUS_SUCCESS};
 use vapic::{DeliveryMode, Trigger};
 use vmxdef::exit::EptViolation;
 use vmxdef::field::*;
@@ -19,8 +19,9 @@ use x86def::cr::CR0_PE;
 use x86def::segment::ar;
 use x86def::vector;
 
+/// The call, and what is to be done for it.
 #[inline(always)]
-pub(super) fn handle(r: &mut Running<'_>) -> bool {
+fn decode(r: &Running<'_>) -> (Convention, Arguments, Dispatch) {
     let vmcs = &r.window.vmcs;
     let long_mode = vmcs.read(VM_ENTRY_CONTROLS) & super::IA32E != 0;
     let convention = Convention::select(long_mode, vmcs.read(GUEST_CS_AR_BYTES) & ar::L != 0);
@@ -30,7 +31,21 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
     };
     let arguments = convention.arguments(&r.core.gprs);
     let os_id = r.partition.guest_os_id();
-    match dispatch(&arguments, &caller, os_id, &r.config.features) {
+    let what = dispatch(&arguments, &caller, os_id, &r.config.features);
+    (convention, arguments, what)
+}
+
+/// Whether the call is a right one that hvrs does not know and `wanted` is.
+pub(super) fn is_unknown(r: &Running<'_>, wanted: impl FnOnce(HvCallCode) -> bool) -> bool {
+    let (_, arguments, what) = decode(r);
+    let unknown = HvHypercallResult::simple(HV_STATUS_INVALID_HYPERCALL_CODE);
+    what == Dispatch::Done(unknown) && wanted(arguments.control.code())
+}
+
+#[inline(always)]
+pub(super) fn handle(r: &mut Running<'_>) -> bool {
+    let (convention, arguments, what) = decode(r);
+    match what {
         Dispatch::Undefined => fault(r, vector::UD, 0),
         Dispatch::Done(result) => answer(r, convention, result),
         Dispatch::Yield(result) => {

@@ -39,18 +39,25 @@ pub(super) fn read(r: &mut Running<'_>) -> bool {
     }
     match get(r.core, &r.window.vmcs, r.config, msr) {
         Ok(value) => give(r, value),
-        Err(GeneralProtection) if ignored(r, msr) => give(r, 0),
-        Err(GeneralProtection) => fault(r, vector::GP, 0),
+        Err(GeneralProtection) => refused(r, msr, false),
     }
 }
 
-/// Whether nobody implements `msr` and the VMM wants that to be no fault
-/// (HV_PARTITION_PROPERTY_UNIMPLEMENTED_MSR_ACTION).
-fn ignored(r: &Running<'_>, msr: u32) -> bool {
-    r.partition
-        .ignores_unimplemented_msrs
-        .load(Ordering::Relaxed)
-        && !is_implemented(msr, &r.config.cpu)
+/// #GP, but if nobody implements `msr` and the VMM wants something else
+/// (HV_PARTITION_PROPERTY_UNIMPLEMENTED_MSR_ACTION, HV_INTERCEPT_TYPE_X64_MSR).
+fn refused(r: &mut Running<'_>, number: u32, write: bool) -> bool {
+    if is_implemented(number, &r.config.cpu) {
+        return fault(r, vector::GP, 0);
+    }
+    if r.partition.intercepts.unimplemented_msr(write) {
+        return leave(r, Leave::Msr { number, write });
+    }
+    let ignores = &r.partition.ignores_unimplemented_msrs;
+    match (ignores.load(Ordering::Relaxed), write) {
+        (true, false) => give(r, 0),
+        (true, true) => skip(r),
+        (false, _) => fault(r, vector::GP, 0),
+    }
 }
 
 #[inline(always)]
@@ -81,8 +88,7 @@ pub(super) fn write(r: &mut Running<'_>) -> bool {
                 _ => true,
             }
         }
-        Err(GeneralProtection) if ignored(r, msr) => skip(r),
-        Err(GeneralProtection) => fault(r, vector::GP, 0),
+        Err(GeneralProtection) => refused(r, msr, true),
     }
 }
 

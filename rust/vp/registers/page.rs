@@ -57,10 +57,8 @@ pub(in crate::vp) fn fill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>, c
 
 /// Fills in XMM0 to XMM5, which the window's end has saved.
 pub(in crate::vp) fn fill_xmm(page: &Pages, core: &VpCore) {
-    let area = core.guest.xsave.bytes();
-    let saved = area.get(super::XSAVE_XMM..).and_then(<[HvU128; 6]>::read);
     let offset = offset_of!(HvVpRegisterPage, xmm_registers);
-    page.write_shared(offset, &saved.unwrap_or(Wire::ZERO));
+    page.write_shared(offset, &super::xmm_0_to_5(core));
 }
 
 /// Takes over what the VMM marked as dirty but for XMM registers, and marks all of it clean.

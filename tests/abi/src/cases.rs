@@ -6,6 +6,7 @@ mod doorbells;
 mod fuzz;
 mod hostile;
 mod hvcall;
+mod intercepts;
 mod interrupts;
 mod kept;
 mod life;
@@ -40,6 +41,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         state::cases(),
         messages::cases(),
         page::cases(),
+        intercepts::cases(),
         interrupts::cases(),
         doorbells::cases(),
         signals::cases(),

@@ -115,6 +115,40 @@ code! {
         "1: hlt"
         "jmp 1b";
 
+    /// RDMSR for ever, counting.
+    rdmsr_loop "16":
+        "1: inc dword ptr ds:[0x2000]"
+        "rdmsr"
+        "jmp 1b";
+
+    /// UD2, and INT 6.
+    ud2_int6 "16":
+        "ud2"
+        "int 6"
+        "1: jmp 1b";
+
+    /// INT3, two NOPs, a port.
+    int3_nops "16":
+        "int3"
+        "nop"
+        "nop"
+        "out 0x80, al"
+        "1: jmp 1b";
+
+    /// Long mode: a load from 0x40201234, port 0x80, a selector that is not there.
+    load_and_out_64 "64":
+        "mov eax, [0x40201234]"
+        "out 0x80, al"
+        "mov ecx, 0xfff8"
+        "mov es, ecx"
+        "1: jmp 1b";
+
+    /// Long mode: VMCALL, port 0x80.
+    vmcall_64 "64":
+        "vmcall"
+        "out 0x80, eax"
+        "1: jmp 1b";
+
     /// Interrupts off, a port, and on again.
     cli_sti "16":
         "cli"

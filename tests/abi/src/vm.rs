@@ -332,7 +332,23 @@ impl Guest {
 
     /// Some VPs, these flags, this memory.
     pub fn with(code: Code, vps: u32, flags: u64, memory: Memory) -> Result<Self, Stop> {
+        Self::with_features(code, vps, flags, 0, memory)
+    }
+
+    /// The same with these synthetic features.
+    pub fn with_features(
+        code: Code,
+        vps: u32,
+        flags: u64,
+        features: u64,
+        memory: Memory,
+    ) -> Result<Self, Stop> {
         let partition = good("CREATE_PARTITION", Partition::create(flags))?;
+        if features != 0 {
+            Hvcall::set_property(0x1_0001, features)
+                .make(&partition)
+                .map_err(|e| Stop::Fail(format!("features: {e:?}")))?;
+        }
         good("INITIALIZE_PARTITION", partition.initialize())?;
         memory.write(ENTRY as usize, code.bytes());
         partition.map(0, &memory, RWX);

@@ -2,7 +2,7 @@
 
 //! Intercepts: their types, and the messages that tell about them on x64 (row H-P17).
 
-use crate::HvX64SegmentRegister;
+use crate::{HvU128, HvX64SegmentRegister};
 
 numbers! { u32;
     HV_INTERCEPT_TYPE_X64_IO_PORT = 0x0,
@@ -17,6 +17,8 @@ numbers! { u32;
     HV_INTERCEPT_MC_UPDATE_PATCH_LEVEL_MSR_READ = 0xa,
     HV_INTERCEPT_TYPE_X64_APIC_WRITE = 0xb,
     HV_INTERCEPT_TYPE_X64_MSR_INDEX = 0xc,
+    HV_INTERCEPT_TYPE_UNKNOWN_SYNIC_CONNECTION = 0xd,
+    HV_INTERCEPT_TYPE_RETARGET_INTERRUPT_WITH_UNKNOWN_DEVICE_ID = 0xf,
 }
 
 numbers! { u8;
@@ -234,6 +236,34 @@ wire_struct! {
         pub ss_segment: HvX64SegmentRegister,
         /// RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 to R15.
         pub gp_registers: [u64; 16],
+    }
+}
+
+wire_struct! {
+    /// `HV_X64_HYPERCALL_INTERCEPT_MESSAGE`.
+    pub struct HvX64HypercallInterceptMessage: 200 {
+        /// Header.
+        pub header: HvX64InterceptMessageHeader,
+        /// RAX.
+        pub rax: u64,
+        /// RBX.
+        pub rbx: u64,
+        /// RCX.
+        pub rcx: u64,
+        /// RDX.
+        pub rdx: u64,
+        /// R8.
+        pub r8: u64,
+        /// RSI.
+        pub rsi: u64,
+        /// RDI.
+        pub rdi: u64,
+        /// XMM0 to XMM5.
+        pub xmm_registers: [HvU128; 6],
+        /// Bit 0: of an isolated partition.
+        pub flags: u32,
+        /// Zero.
+        pub reserved: u32,
     }
 }
 

@@ -237,12 +237,12 @@ fn no_execute() -> Outcome {
 
 /// Page tables of 2 MiB pages at 0x10000: linear = physical below 2 MiB, and 1 GiB above that is physical 16 MiB.
 pub fn long_mode(code: Code) -> Result<Guest, Stop> {
-    long_mode_with(code, FLAGS)
+    long_mode_in(code, FLAGS, 0)
 }
 
-/// The same in a partition with these flags.
-pub fn long_mode_with(code: Code, flags: u64) -> Result<Guest, Stop> {
-    let guest = Guest::with(code, 1, flags, Memory::new(RAM))?;
+/// The same in a partition with these flags and synthetic features.
+pub fn long_mode_in(code: Code, flags: u64, features: u64) -> Result<Guest, Stop> {
+    let guest = Guest::with_features(code, 1, flags, features, Memory::new(RAM))?;
     let tables = [
         (0x1_0000, 0x1_1003u64),
         (0x1_1000, 0x1_2003),

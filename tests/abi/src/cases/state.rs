@@ -373,8 +373,6 @@ fn cpuid_intercept() -> Outcome {
         (1, CPUID, 1),
         (EXECUTE, CPUID, 0x4000_0000),
         (EXECUTE, CPUID, 1 << 32),
-        (EXECUTE, 3, 14),
-        (3, 1, 0),
         (1, 0x77, 0),
     ] {
         refused(

@@ -4,7 +4,7 @@
 
 use mshv_bindings::*;
 
-use super::messages::{io, long_mode_with};
+use super::messages::{io, long_mode_in};
 use crate::events::EventFd;
 use crate::guests::{self, Code, COUNTER};
 use crate::run::{case, ensure, equal, errno, good, Case, Outcome, Stop};
@@ -230,7 +230,7 @@ fn notice_at_once() -> Outcome {
 
 /// An interrupt of a class is deliverable when CR8 is below it.
 fn priority() -> Outcome {
-    let guest = long_mode_with(guests::two_priorities(), 0)?;
+    let guest = long_mode_in(guests::two_priorities(), 0, 0)?;
     let vp = guest.vp();
     let message = vp.message()?;
     equal("port", io(&message)?.port_number, 0x80)?;

@@ -1,0 +1,37 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Exits while the VMM intercepts something that exits in any case (HvCallInstallIntercept).
+
+use super::{cpuid, hypercall, leave, Leave};
+use crate::machine::Machine;
+use crate::vp::core::{RAX, RCX};
+use crate::vp::entry::Running;
+use vmxdef::ExitReason;
+
+/// Gives the exit to the VMM if it is the VMM's. `None`: it is not.
+#[cold]
+pub(super) fn handle(r: &mut Running<'_>, reason: ExitReason) -> Option<bool> {
+    let intercepts = &r.partition.intercepts;
+    match reason {
+        ExitReason::CPUID => {
+            if !intercepts.cpuid(r.core.gprs[RAX] as u32) {
+                return None;
+            }
+            let result = cpuid::result(r);
+            Some(leave(r, Leave::Cpuid(result)))
+        }
+        ExitReason::MSR_READ | ExitReason::MSR_WRITE => {
+            let number = r.core.gprs[RCX] as u32;
+            let write = reason == ExitReason::MSR_WRITE;
+            if intercepts.msr(number, write) {
+                return Some(leave(r, Leave::Msr { number, write }));
+            }
+            // One that the CPU gives to the guest was the VMM's until a moment ago.
+            Machine::passes_through(number, write).then(|| leave(r, Leave::Again))
+        }
+        ExitReason::VMCALL if hypercall::is_unknown(r, |code| intercepts.call(code)) => {
+            Some(leave(r, Leave::Hypercall))
+        }
+        _ => None,
+    }
+}
