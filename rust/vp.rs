@@ -179,6 +179,7 @@ impl Vp {
                 | Leave::Memory { .. }
                 | Leave::Halt
                 | Leave::Deliverable(_)
+                | Leave::SintsDeliverable(_)
         );
         told && self.register_page_mapped.load(Ordering::Relaxed)
     }
@@ -194,6 +195,7 @@ impl Vp {
             | Leave::Exception(_)
             | Leave::Hypercall
             | Leave::Deliverable(_)
+            | Leave::SintsDeliverable(_)
             | Leave::TripleFault
             | Leave::Stopped
             | Leave::Unhandled(..)
@@ -267,6 +269,11 @@ impl Vp {
                 core.notifications = core.notifications.without(kind);
                 core.check_events = true;
                 message.deliverable(self.index, capture.as_ref(), kind);
+                Ok(true)
+            }
+            Leave::SintsDeliverable(sints) => {
+                core.notifications = core.notifications.without_sints(sints);
+                message.sints_deliverable(self.index, capture.as_ref(), sints);
                 Ok(true)
             }
             Leave::Frozen => {

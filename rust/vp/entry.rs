@@ -292,6 +292,11 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
         if let Some(kind) = core.deliverable(vmcs) {
             return Err(Leave::Deliverable(kind));
         }
+        let (synic, wanted) = (&running.shared.synic, core.notifications.sints());
+        let sints = synic.free_slots(running.shared.simp.words(), wanted);
+        if sints != 0 {
+            return Err(Leave::SintsDeliverable(sints));
+        }
     }
     match core.activity {
         Activity::Running => {}

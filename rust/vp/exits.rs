@@ -34,6 +34,8 @@ pub(crate) enum Leave {
     Halt,
     /// The VMM waits for this: a kind of event (`HV_X64_PENDING_*`) can be delivered.
     Deliverable(u8),
+    /// The VMM waits for this: these SINTs have room for a message.
+    SintsDeliverable(u16),
     /// The partition's time is frozen: nothing executes.
     Frozen,
     /// The guest spins: let another thread run.
@@ -287,6 +289,10 @@ fn halt(r: &mut Running<'_>) -> bool {
         return true;
     }
     r.core.activity = Activity::Halted;
+    if !r.core.notifications.is_empty() {
+        // There may be something to tell before it sleeps.
+        return leave(r, Leave::Again);
+    }
     leave(r, Leave::Halt)
 }
 

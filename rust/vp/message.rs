@@ -184,6 +184,22 @@ impl Message {
         );
     }
 
+    /// These SINTs, a bit for each, have room for a message.
+    pub(super) fn sints_deliverable(
+        &mut self,
+        vp_index: u32,
+        capture: Option<&Capture>,
+        deliverable_sints: u16,
+    ) {
+        let message = HvX64SintDeliverableMessage {
+            header: Self::plain(vp_index, capture),
+            deliverable_sints,
+            rsvd1: 0,
+            rsvd2: 0,
+        };
+        self.put(HVMSG_SYNIC_SINT_DELIVERABLE, &message);
+    }
+
     /// RDMSR or WRMSR that the VMM intercepts; RIP is left on it.
     pub(super) fn msr(
         &mut self,

@@ -406,8 +406,13 @@ fn write_special(
         Special::PendingEvent1 if v & 1 == 0 => {}
         Special::DeliverabilityNotifications => {
             let wanted = HvDeliverabilityNotifications(v);
-            // NMIs are the local APIC's where there is one.
-            if !wanted.is_known() || wanted.nmi() && config.lapic.present {
+            // NMIs are the local APIC's where there is one, and the SynIC needs one.
+            let not_there = if config.lapic.present {
+                wanted.nmi()
+            } else {
+                wanted.sints() != 0
+            };
+            if !wanted.is_known() || not_there {
                 return Err(bad);
             }
             core.notifications = wanted;

@@ -92,7 +92,7 @@ pub(super) fn place(name: u32) -> Option<Place> {
         HV_REGISTER_EXPLICIT_SUSPEND => Other(S::ExplicitSuspend),
         HV_REGISTER_INTERCEPT_SUSPEND => Other(S::InterceptSuspend),
         HV_REGISTER_INTERNAL_ACTIVITY_STATE => Other(S::ActivityState),
-        HV_X64_REGISTER_INITIAL_APIC_ID => Other(S::InitialApicId),
+        HV_X64_REGISTER_INITIAL_APIC_ID | HV_X64_REGISTER_APIC_ID => Other(S::InitialApicId),
         HV_X64_REGISTER_XMM0..=HV_X64_REGISTER_XMM15 => {
             Other(S::Xmm((name - HV_X64_REGISTER_XMM0) as usize))
         }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! All cases, by what they are about.
 
+mod cost;
 mod device;
 mod doorbells;
 mod fuzz;
@@ -17,7 +18,9 @@ mod partition;
 mod properties;
 mod regions;
 mod registers;
+mod replays;
 mod signals;
+mod snapshot;
 mod state;
 mod synic;
 mod tracking;
@@ -49,6 +52,9 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         without_lapic::cases(),
         live::cases(),
         kept::cases(),
+        cost::cases(),
+        replays::cases(),
+        snapshot::cases(),
         hostile::cases(),
         fuzz::cases(),
         life::cases(module),

@@ -182,6 +182,20 @@ impl SynicShared {
         }
     }
 
+    /// Which of these SINTs have room for a message; none while the SynIC takes none.
+    pub fn free_slots(&self, page: &SynicPage, wanted: u16) -> u16 {
+        if !self.takes(MESSAGES) {
+            return 0;
+        }
+        let free = |sint: usize| {
+            let kind = page.get(sint * SLOT);
+            kind.is_some_and(|kind| kind.load(Ordering::Acquire) == HVMSG_NONE)
+        };
+        (0..HV_SYNIC_SINT_COUNT)
+            .filter(|&sint| (wanted >> sint) & 1 != 0 && free(sint))
+            .fold(0, |free, sint| free | (1 << sint))
+    }
+
     /// Sets an event flag of `sint`; the interrupt comes for a flag that was clear (F-SY9). Whether it was.
     pub fn signal(&self, page: &SynicPage, sint: u8, flag: u16) -> (Outcome, bool) {
         let word = usize::from(flag) / 32;

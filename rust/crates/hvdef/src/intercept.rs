@@ -328,6 +328,20 @@ wire_struct! {
 }
 
 wire_struct! {
+    /// `HV_X64_SINT_DELIVERABLE_MESSAGE`.
+    pub struct HvX64SintDeliverableMessage: 48 {
+        /// Header.
+        pub header: HvX64InterceptMessageHeader,
+        /// A bit for each SINT.
+        pub deliverable_sints: u16,
+        /// Zero.
+        pub rsvd1: u16,
+        /// Zero.
+        pub rsvd2: u32,
+    }
+}
+
+wire_struct! {
     /// `HV_X64_SIPI_INTERCEPT_MESSAGE`.
     pub struct HvX64SipiInterceptMessage: 48 {
         /// Header.

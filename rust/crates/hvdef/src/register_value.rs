@@ -187,6 +187,7 @@ impl HvDeliverabilityNotifications {
     const NMI: u64 = 1 << 0;
     const INTERRUPT: u64 = 1 << 1;
     const PRIORITY: u64 = 0xf << 2;
+    const SINTS: u64 = 0xffff << 48;
 
     /// Nothing.
     #[inline(always)]
@@ -197,7 +198,19 @@ impl HvDeliverabilityNotifications {
     /// No other bits are set.
     #[inline]
     pub const fn is_known(self) -> bool {
-        self.0 & !(Self::NMI | Self::INTERRUPT | Self::PRIORITY) == 0
+        self.0 & !(Self::NMI | Self::INTERRUPT | Self::PRIORITY | Self::SINTS) == 0
+    }
+
+    /// That SINTs, a bit for each, have room for a message.
+    #[inline]
+    pub const fn sints(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+
+    /// The rest, once the VMM is told of these SINTs.
+    #[inline]
+    pub const fn without_sints(self, sints: u16) -> Self {
+        Self(self.0 & !((sints as u64) << 48))
     }
 
     /// That an NMI can be delivered.

@@ -14,16 +14,16 @@ use crate::vm::*;
 const NONE: u32 = 0;
 const READ: u32 = 1;
 const WRITE: u32 = 2;
-const EXECUTE: u32 = 4;
+pub const EXECUTE: u32 = 4;
 
 const IO_PORT: u32 = 0;
 const MSR: u32 = 1;
 const CPUID: u32 = 2;
-const EXCEPTION: u32 = 3;
-const HYPERCALL: u32 = 8;
+pub const EXCEPTION: u32 = 3;
+pub const HYPERCALL: u32 = 8;
 const MSR_INDEX: u32 = 0xc;
-const CONNECTION: u32 = 0xd;
-const RETARGET: u32 = 0xf;
+pub const CONNECTION: u32 = 0xd;
+pub const RETARGET: u32 = 0xf;
 
 const INVALID_PARAMETER: u16 = 5;
 const INVALID_PARTITION_STATE: u16 = 7;
@@ -52,7 +52,7 @@ fn call(access: u32, kind: u32, parameter: u64) -> Hvcall {
     Hvcall::new(0x4d, &words, 0)
 }
 
-fn install(partition: &Partition, access: u32, kind: u32, parameter: u64) -> Outcome {
+pub fn install(partition: &Partition, access: u32, kind: u32, parameter: u64) -> Outcome {
     let made = call(access, kind, parameter).make(partition);
     made.map(|_| ()).map_err(fail)
 }

@@ -22,7 +22,7 @@ fn set(path: &str, value: &str) -> Outcome {
 }
 
 /// A number in a file of the kernel's.
-fn number(path: &str) -> Result<u64, Stop> {
+pub(super) fn number(path: &str) -> Result<u64, Stop> {
     let text = std::fs::read_to_string(path).map_err(|e| Stop::Skip(format!("{path}: {e}")))?;
     text.trim()
         .parse()
@@ -144,10 +144,10 @@ fn vmstat(name: &str) -> Result<u64, Stop> {
 }
 
 /// A cgroup with this process alone in it.
-struct Cgroup(String, String);
+pub(super) struct Cgroup(String, String);
 
 impl Cgroup {
-    fn new() -> Result<Self, Stop> {
+    pub(super) fn new() -> Result<Self, Stop> {
         let root = "/sys/fs/cgroup";
         if std::fs::metadata(format!("{root}/cgroup.controllers")).is_err() {
             return Err(Stop::Skip("no cgroup v2".into()));
@@ -163,7 +163,7 @@ impl Cgroup {
         Ok(group)
     }
 
-    fn file(&self, name: &str) -> String {
+    pub(super) fn file(&self, name: &str) -> String {
         format!("{}/{name}", self.0)
     }
 }

@@ -12,10 +12,10 @@ use crate::vm::names::*;
 use crate::vm::*;
 
 /// A VP's register page.
-struct Page(*mut hv_vp_register_page);
+pub struct Page(*mut hv_vp_register_page);
 
 impl Page {
-    fn map(vp: &Vp) -> Result<Self, Stop> {
+    pub fn map(vp: &Vp) -> Result<Self, Stop> {
         // SAFETY: A new mapping of one page.
         let addr = unsafe {
             use std::os::fd::AsRawFd;
@@ -34,12 +34,12 @@ impl Page {
         Ok(Self(addr.cast()))
     }
 
-    fn read(&self) -> hv_vp_register_page {
+    pub fn read(&self) -> hv_vp_register_page {
         // SAFETY: Mapped for the process's life; only this thread runs the VP.
         unsafe { self.0.read_volatile() }
     }
 
-    fn write(&self, page: hv_vp_register_page) {
+    pub fn write(&self, page: hv_vp_register_page) {
         // SAFETY: As above.
         unsafe { self.0.write_volatile(page) }
     }

@@ -10,8 +10,8 @@ use crate::sys::{self, sleep_ms, Errno, Memory, Sys, NOWHERE, PAGE};
 use crate::vm::names::*;
 use crate::vm::*;
 
-const GET_VP_STATE: u32 = 0xc010_b801;
-const SET_VP_STATE: u32 = 0xc010_b802;
+pub const GET_VP_STATE: u32 = 0xc010_b801;
+pub const SET_VP_STATE: u32 = 0xc010_b802;
 const LAPIC: u8 = 0;
 const XSAVE: u8 = 1;
 
@@ -30,7 +30,7 @@ fn refused<T: std::fmt::Debug>(got: Result<T, HvcallError>, status: u16) -> Outc
 }
 
 /// The names of QEMU 11's one call, and those that depend on features.
-fn msr_names() -> Vec<u32> {
+pub fn msr_names() -> Vec<u32> {
     let mut names = vec![
         0x8_0001, 0x8_0004, 0x8_0005, 0x8_0006, 0x8_0007, 0x8_0008, 0x8_0009, 0x8_000a, 0x8_000b,
         0x8_0002, 0x8_0000, 0x8_007b, 0x9_0001, 0x9_0002, 0x9_0017, 0xa_0010, 0xa_0012, 0xa_0013,
@@ -184,7 +184,7 @@ fn tsc() -> Outcome {
 }
 
 /// HvCallGetVpCpuidValues.
-fn cpuid_call(vp: u32, flags: u32, leaves: &[(u32, u32)]) -> Hvcall {
+pub fn cpuid_call(vp: u32, flags: u32, leaves: &[(u32, u32)]) -> Hvcall {
     let mut call = Hvcall::new(
         0xf4,
         &[0, u64::from(vp) | (u64::from(flags) << 32), 0],
@@ -207,7 +207,7 @@ fn values(vp: &Vp, flags: u32, leaf: (u32, u32)) -> Result<[u32; 4], Stop> {
 }
 
 /// HvCallRegisterInterceptResult for CPUID; `registers` are value and mask of EAX to EDX.
-fn result_call(
+pub fn result_call(
     vp: u32,
     kind: u32,
     leaf: u32,
@@ -383,7 +383,7 @@ fn cpuid_intercept() -> Outcome {
     Ok(())
 }
 
-fn transfer(vp: &Vp, ioctl: u32, kind: u8, size: u32, addr: usize) -> (Sys<i32>, u32) {
+pub fn transfer(vp: &Vp, ioctl: u32, kind: u8, size: u32, addr: usize) -> (Sys<i32>, u32) {
     let mut argument = mshv_get_set_vp_state {
         type_: kind,
         buf_sz: size,

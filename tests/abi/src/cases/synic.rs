@@ -4,7 +4,7 @@
 use crate::cases::messages::io;
 use crate::guests;
 use crate::run::{case, ensure, equal, eventually, good, Case, Outcome, Stop};
-use crate::threads::{run_once, skip};
+use crate::threads::{interrupted, run_once, skip, started};
 use crate::vm::*;
 
 const SINT2: u32 = 0xa_0002;
@@ -99,8 +99,67 @@ fn told(guest: &Guest, before: impl FnOnce() -> Outcome) -> Result<(u32, u32, u3
     Ok((told[0], told[1], told[2]))
 }
 
+/// The VMM is told once when a slot is free.
+fn notice() -> Outcome {
+    const NOTIFICATIONS: u32 = 0x1_0006;
+    let sints = |n: u64| n << 48;
+    let guest = listening()?;
+    let vp = guest.vp();
+    let told = |wanted: u16| -> Outcome {
+        let message = vp.message()?;
+        let info = message
+            .to_sint_deliverable_info()
+            .map_err(|_| Stop::Fail("another message".into()))?;
+        let got = (info.deliverable_sints, info.rsvd1, info.rsvd2);
+        equal("SINTs", got, (wanted, 0, 0))
+    };
+    let ports = |numbers: &[u16]| -> Outcome {
+        for number in numbers {
+            let message = vp.message()?;
+            equal("port", io(&message)?.port_number, *number)?;
+            good("skip", skip(vp, &message))?;
+        }
+        Ok(())
+    };
+    let running = run_once(vp);
+    started(&guest.memory)?;
+    interrupted(running.interrupt()?)?;
+    let first = post(0, 0, 2, 0x8000_0001, 4, 1);
+    equal("first", status(first, &guest.partition), 0)?;
+    let second = post(0, 0, 2, 0x8000_0002, 4, 2);
+    let refused = status(second.clone(), &guest.partition);
+    equal("second", refused, INSUFFICIENT_BUFFERS)?;
+    vp.set_register(NOTIFICATIONS, sints(1 << 2))?;
+    // The guest has freed the slot before it tells its type at port 0x80.
+    ports(&[0x81])?;
+    let wanted = vp.register(NOTIFICATIONS)?;
+    equal("still wanted", wanted, sints(1 << 2))?;
+    ports(&[0x80])?;
+    told(1 << 2)?;
+    equal("no longer wanted", vp.register(NOTIFICATIONS)?, 0)?;
+    ports(&[0x82])?;
+    // SINT 2's alone is taken.
+    equal("second", status(second, &guest.partition), 0)?;
+    vp.set_register(NOTIFICATIONS, sints(0b1110))?;
+    told(0b1010)?;
+    equal("the rest", vp.register(NOTIFICATIONS)?, sints(1 << 2))?;
+    ports(&[0x81, 0x80])?;
+    told(1 << 2)?;
+    // In HLT, at once.
+    ports(&[0x82])?;
+    let rounds = guest.memory.word(guests::COUNTER);
+    let running = run_once(vp);
+    eventually("the guest waits", 5, || {
+        guest.memory.word(guests::COUNTER) > rounds
+    })?;
+    interrupted(running.interrupt()?)?;
+    vp.set_register(NOTIFICATIONS, sints(1 << 15))?;
+    told(1 << 15)
+}
+
 pub fn cases() -> Vec<Case> {
     vec![
+        case("SINT_DELIVERABLE: told once when a slot is free", notice),
         case(
             "POST_MESSAGE_DIRECT: wakes the VP, with the message [H-C1 F-SY2]",
             || {

@@ -265,6 +265,7 @@ fn refusals() -> Outcome {
     for (name, value) in [
         (HV_REGISTER_INTERNAL_ACTIVITY_STATE, 1),
         (NOTIFICATIONS, 1 << 6),
+        (NOTIFICATIONS, 1 << 47),
         (NOTIFICATIONS, 1 << 63),
     ] {
         refused(vp.set(&[(name, (value, 0))]), INVALID_PARAMETER)?;
