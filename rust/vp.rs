@@ -6,6 +6,7 @@ pub(crate) mod core;
 mod entry;
 pub(crate) mod exits;
 mod gva;
+mod hypercall;
 mod inject;
 mod message;
 mod mmio;
@@ -85,6 +86,7 @@ impl Vp {
         // Without local APICs in the module, which VP runs is the VMM's affair.
         if index != 0 && config.lapic.present {
             core.activity = Activity::WaitForSipi;
+            shared.start.wait();
         }
         if let Some(overrides) = overrides {
             core.cpuid_overrides
@@ -311,6 +313,14 @@ impl Vp {
                 core.deferred = Deferred::Advance;
                 Ok(false)
             }
+            Leave::Hypercall(row, convention) => {
+                match hypercall::call(self, partition, config, core, row, convention)? {
+                    hypercall::Called::Done | hypercall::Called::Again => Ok(false),
+                    hypercall::Called::Unreachable(leave) => {
+                        self.dispatch(partition, config, core, leave, capture, message)
+                    }
+                }
+            }
             Leave::Memory {
                 gpa,
                 gla,
@@ -510,6 +520,10 @@ impl Vp {
             let r = f(core, current);
             // Senders of interrupts must know what the VMM may have changed.
             self.shared.set_destination(core.lapic.view());
+            match core.activity {
+                Activity::WaitForSipi => self.shared.start.wait(),
+                _ => self.shared.start.run(),
+            }
             r
         })
     }

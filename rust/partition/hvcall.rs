@@ -109,12 +109,18 @@ fn dispatch(
         CallId::ClearVirtualInterrupt => clear_interrupt(partition),
         CallId::GetVpRegisters => {
             let vp = target(subject, partition, input)?;
-            registers::get(partition, vp, list(input, call.reps, 4), output, done)
+            registers::get(
+                partition,
+                &mut { vp },
+                list(input, call.reps, 4),
+                output,
+                done,
+            )
         }
         CallId::SetVpRegisters => {
             let vp = target(subject, partition, input)?;
             let list = list(input, call.reps, HvRegisterAssoc::SIZE);
-            registers::set(partition, vp, list, done)
+            registers::set(partition, &mut { vp }, list, done)
         }
         CallId::SignalEventDirect => synic::signal_event(partition, input, output),
         CallId::PostMessageDirect => synic::post_message(partition, input),

@@ -318,6 +318,19 @@ impl Memory {
         user::read_bytes(addr, to).ok()
     }
 
+    /// Writes guest memory below overlays, in the VMM's process; None where there is none that the guest could write.
+    pub(crate) fn write(&self, gpa: u64, from: &[u8]) -> Option<()> {
+        let mapped = self.find(gpa)?;
+        if !mapped.region.writable {
+            return None;
+        }
+        let (addr, len) = self.user_address(gpa)?;
+        if len < from.len() {
+            return None;
+        }
+        user::write_bytes(addr, from).ok()
+    }
+
     /// The VMM's address of the guest's memory at `gpa`, and how many bytes follow in one piece.
     pub(crate) fn user_address(&self, gpa: u64) -> Option<(usize, usize)> {
         let mapped = self.find(gpa)?;

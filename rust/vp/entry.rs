@@ -272,12 +272,18 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
         if events & event::INIT != 0 {
             setup::init(vmcs, core);
         }
-        if events & event::SIPI != 0 && core.activity == Activity::WaitForSipi {
-            setup::start(vmcs, core, running.shared.sipi_vector());
-        }
         if events & event::PARTITION != 0 {
             let partition = running.partition;
             setup::follow_intercepts(vmcs, core, partition, &partition.machine);
+        }
+    }
+    let start = &running.shared.start;
+    if core.activity == Activity::WaitForSipi {
+        start.wait();
+        if events & event::SIPI != 0 && start.take_sipi() {
+            setup::start(vmcs, core, running.shared.sipi_vector());
+        } else if let Some(context) = start.take() {
+            setup::start_in(vmcs, core, &context);
         }
     }
     if !core.follow(&running.config.time) {

@@ -15,6 +15,7 @@ use super::core::{Activity, Deferred, VpCore, RAX, RCX, RDX};
 use super::entry::Running;
 use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::CurrentVmcs;
+use hv1::hypercall::{CallRow, Convention};
 use hv1::OverlayKind;
 use vmxdef::events::{interruptibility, IntrInfo};
 use vmxdef::exit::{EptViolation, EXIT_REASON_ENTRY_FAILURE};
@@ -62,6 +63,8 @@ pub(crate) enum Leave {
     WriteMsr(u32, u64),
     /// An overlay page of the VP is to appear at this guest page, or nowhere.
     Overlay(OverlayKind, Option<u64>),
+    /// A hypercall, by this convention, whose control word is right.
+    Hypercall(&'static CallRow, Convention),
     /// Level-triggered interrupt ended: tell the VMM's IOAPIC.
     Eoi(u8),
     /// Triple fault.

@@ -87,7 +87,7 @@ impl VpCore {
             self.extint_pending = Some(shared.extint_vector());
         }
         self.check_events = true;
-        events & (event::INIT | event::SIPI | event::PARTITION)
+        events & (event::INIT | event::SIPI | event::PARTITION | event::START)
     }
 
     /// What could be delivered now, of that which the VMM waits for (`HV_X64_PENDING_*`).

@@ -6,23 +6,84 @@ mod host_msr;
 pub(crate) mod page;
 mod place;
 
-use super::core::{Activity, Injection, VpCore};
-use super::setup::{segment_fields, write_segment, CR0_OWNED};
+use super::core::{Activity, Deferred, Injection, VpCore};
+use super::setup::{segment_fields, write_cr0, write_efer, write_segment, CR0_OWNED};
 use super::Vp;
 use crate::partition::{Config, Partition};
 use crate::vmx::vmcs::CurrentVmcs;
+use hv1::msr::Origin;
 use hvdef::*;
+use kernel::error::Result;
 use place::{place, Place, Special};
-use vmxdef::controls::entry;
 use vmxdef::events::{interruptibility, intr_type, IntrInfo};
 use vmxdef::field::*;
 use x86def::cr;
 use x86def::segment::{attributes_from_rights, rights_from_attributes, Segment as Seg};
 
+/// The VP whose registers are asked for, and by whom.
+pub(crate) trait Reach {
+    /// Who asks: a guest has the rights that it has by RDMSR and WRMSR.
+    const ORIGIN: Origin;
+
+    /// Runs `f` on its state.
+    fn core<R>(&mut self, f: impl FnOnce(&Vp, &mut VpCore) -> R) -> Result<R>;
+
+    /// Runs `f` on its state with its VMCS current.
+    fn vmcs<R>(
+        &mut self,
+        partition: &Partition,
+        f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
+    ) -> Result<R>;
+}
+
+/// A VP between its runs, for the VMM.
+impl Reach for &Vp {
+    const ORIGIN: Origin = Origin::Host;
+
+    fn core<R>(&mut self, f: impl FnOnce(&Vp, &mut VpCore) -> R) -> Result<R> {
+        let vp = *self;
+        vp.with_core(|core| f(vp, core))
+    }
+
+    fn vmcs<R>(
+        &mut self,
+        partition: &Partition,
+        f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
+    ) -> Result<R> {
+        self.with_vmcs(partition, f)
+    }
+}
+
+/// The VP that this thread runs, for its guest.
+pub(crate) struct Own<'a> {
+    pub(crate) vp: &'a Vp,
+    pub(crate) core: &'a mut VpCore,
+}
+
+impl Reach for Own<'_> {
+    const ORIGIN: Origin = Origin::Guest;
+
+    fn core<R>(&mut self, f: impl FnOnce(&Vp, &mut VpCore) -> R) -> Result<R> {
+        Ok(f(self.vp, self.core))
+    }
+
+    fn vmcs<R>(
+        &mut self,
+        partition: &Partition,
+        f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
+    ) -> Result<R> {
+        // Going on behind the VMCALL is for afterwards.
+        let deferred = ::core::mem::replace(&mut self.core.deferred, Deferred::Nothing);
+        let r = self.vp.with_vmcs_of(self.core, partition, f);
+        self.core.deferred = deferred;
+        r
+    }
+}
+
 /// HvCallGetVpRegisters: `names` are 4 bytes each, the output 16.
 pub(crate) fn get(
     partition: &Partition,
-    vp: &Vp,
+    vp: &mut impl Reach,
     names: &[u8],
     output: &mut [u8],
     done: &mut u16,
@@ -48,7 +109,7 @@ pub(crate) fn get(
             continue;
         }
         // One window for all that are in the VMCS.
-        vp.with_vmcs(partition, |core, vmcs| -> HvResult<()> {
+        vp.vmcs(partition, |core, vmcs| -> HvResult<()> {
             while let Some((name, out)) =
                 list.next_if(|(name, _)| !name_at(name).is_ok_and(|p| p.is_outside()))
             {
@@ -64,7 +125,12 @@ pub(crate) fn get(
 }
 
 /// HvCallSetVpRegisters: `list` is of HV_REGISTER_ASSOC.
-pub(crate) fn set(partition: &Partition, vp: &Vp, list: &[u8], done: &mut u16) -> HvResult<()> {
+pub(crate) fn set(
+    partition: &Partition,
+    vp: &mut impl Reach,
+    list: &[u8],
+    done: &mut u16,
+) -> HvResult<()> {
     let config = partition
         .config()
         .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)?;
@@ -82,7 +148,7 @@ pub(crate) fn set(partition: &Partition, vp: &Vp, list: &[u8], done: &mut u16) -
             list.next();
             continue;
         }
-        vp.with_vmcs(partition, |core, vmcs| -> HvResult<()> {
+        vp.vmcs(partition, |core, vmcs| -> HvResult<()> {
             while let Some(bytes) = list.next_if(|b| !assoc_at(b).is_ok_and(|a| a.0.is_outside())) {
                 let (place, value) = assoc_at(bytes)?;
                 write(core, vmcs, config, &place, value)?;
@@ -98,14 +164,14 @@ pub(crate) fn set(partition: &Partition, vp: &Vp, list: &[u8], done: &mut u16) -
 /// Reads a register for which the VMCS is not needed, and locks may be; `None`: it is another.
 fn outside(
     partition: &Partition,
-    vp: &Vp,
+    vp: &mut impl Reach,
     config: &Config,
     place: &Place,
 ) -> Option<HvResult<HvRegisterValue>> {
     Some(match *place {
         Place::Synthetic(msr) => host_msr::synthetic(partition, vp, config, msr),
         Place::Tsc => vp
-            .with_core(|core| {
+            .core(|_, core| {
                 core.follow(&config.time);
                 HvRegisterValue::from_u64(core.guest_now())
             })
@@ -122,9 +188,9 @@ fn outside(
 }
 
 /// Sets a register of [`outside`].
-fn set_outside(
+fn set_outside<V: Reach>(
     partition: &Partition,
-    vp: &Vp,
+    vp: &mut V,
     config: &Config,
     place: &Place,
     value: u64,
@@ -132,7 +198,11 @@ fn set_outside(
     match *place {
         Place::Synthetic(msr) => host_msr::set_synthetic(partition, vp, config, msr, value),
         Place::Tsc => vp
-            .with_core(|core| partition.set_tsc(config, core, value))
+            .core(|_, core| match V::ORIGIN {
+                Origin::Host => partition.set_tsc(config, core, value),
+                // Its own alone, as by WRMSR.
+                Origin::Guest => core.move_tsc(value.wrapping_sub(core.guest_now())),
+            })
             .map_err(|_| HV_STATUS_OPERATION_FAILED),
         _ => Err(HV_STATUS_INVALID_PARAMETER),
     }
@@ -321,8 +391,7 @@ fn write_special(
             if v >> 32 != 0 || v & (cr::CR0_PG | cr::CR0_PE) == cr::CR0_PG {
                 return Err(bad);
             }
-            vmcs.write(GUEST_CR0, v & !CR0_OWNED | cr::CR0_NE | cr::CR0_ET);
-            vmcs.write(CR0_READ_SHADOW, v & CR0_OWNED);
+            write_cr0(vmcs, v);
         }
         Special::Cr2 => core.guest.cr2 = v,
         Special::Cr4 => {
@@ -348,13 +417,7 @@ fn write_special(
             if v & !config.cpu.efer_legal_bits() != 0 {
                 return Err(bad);
             }
-            vmcs.write(GUEST_IA32_EFER, v);
-            let long = if v & cr::EFER_LMA != 0 {
-                entry::IA32E_MODE_GUEST
-            } else {
-                0
-            };
-            vmcs.modify(VM_ENTRY_CONTROLS, entry::IA32E_MODE_GUEST, long);
+            write_efer(vmcs, v);
         }
         Special::ApicBase => {
             core.lapic.set_apic_base(v).map_err(|_| bad)?;

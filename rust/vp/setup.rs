@@ -7,12 +7,13 @@ use crate::machine::Machine;
 use crate::partition::{Config, Partition};
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::vmcs::CurrentVmcs;
+use hv1::hypercall::InitialVpContext;
 use vmxdef::controls::{primary, secondary};
 use vmxdef::events::activity;
 use vmxdef::field::*;
 use x86def::cr;
 use x86def::msr::IA32_PAT_RESET;
-use x86def::segment::{ar, Segment};
+use x86def::segment::{ar, rights_from_attributes, Segment};
 use x86def::vector;
 
 /// CR0 bits that hvrs owns: what the guest writes is kept in the read shadow, the CPU runs with
@@ -218,6 +219,52 @@ pub(super) fn start(vmcs: &CurrentVmcs<'_>, core: &mut VpCore, vector: u8) {
     );
     vmcs.write(GUEST_RIP, 0);
     core.activity = Activity::Running;
+}
+
+/// HvCallStartVirtualProcessor: the state that the caller gave, which is a legal one. What is not in it is as after
+/// INIT.
+pub(super) fn start_in(vmcs: &CurrentVmcs<'_>, core: &mut VpCore, context: &InitialVpContext) {
+    reset_registers(vmcs, core);
+    vmcs.write(GUEST_RIP, context.rip());
+    vmcs.write(GUEST_RSP, context.rsp());
+    vmcs.write(GUEST_RFLAGS, context.rflags());
+    for (segment, s) in [
+        (Segment::Cs, context.cs()),
+        (Segment::Ds, context.ds()),
+        (Segment::Es, context.es()),
+        (Segment::Fs, context.fs()),
+        (Segment::Gs, context.gs()),
+        (Segment::Ss, context.ss()),
+        (Segment::Tr, context.tr()),
+        (Segment::Ldtr, context.ldtr()),
+    ] {
+        let rights = rights_from_attributes(s.attributes);
+        write_segment(vmcs, segment, s.selector, s.base, s.limit, rights);
+    }
+    vmcs.write(GUEST_IDTR_BASE, context.idtr().base);
+    vmcs.write(GUEST_IDTR_LIMIT, u32::from(context.idtr().limit));
+    vmcs.write(GUEST_GDTR_BASE, context.gdtr().base);
+    vmcs.write(GUEST_GDTR_LIMIT, u32::from(context.gdtr().limit));
+    write_cr0(vmcs, context.cr0());
+    vmcs.write(GUEST_CR3, context.cr3());
+    vmcs.write(GUEST_CR4, context.cr4() | cr::CR4_VMXE);
+    write_efer(vmcs, context.efer());
+    vmcs.write(GUEST_IA32_PAT, context.pat());
+    core.activity = Activity::Running;
+}
+
+/// CR0 as the guest is to see it.
+pub(super) fn write_cr0(vmcs: &CurrentVmcs<'_>, value: u64) {
+    vmcs.write(GUEST_CR0, value & !CR0_OWNED | cr::CR0_NE | cr::CR0_ET);
+    vmcs.write(CR0_READ_SHADOW, value & CR0_OWNED);
+}
+
+/// EFER, and with it IA-32e mode.
+pub(super) fn write_efer(vmcs: &CurrentVmcs<'_>, value: u64) {
+    vmcs.write(GUEST_IA32_EFER, value);
+    let long = vmxdef::controls::entry::IA32E_MODE_GUEST;
+    let set = if value & cr::EFER_LMA != 0 { long } else { 0 };
+    vmcs.modify(VM_ENTRY_CONTROLS, long, set);
 }
 
 /// Controls that open a window for an event, as they should be.

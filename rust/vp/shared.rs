@@ -9,6 +9,7 @@ use crate::sys::pages::Pages;
 use crate::sys::sleeper::Sleeper;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use ept::LinearFlush;
+use hv1::hypercall::StartSlot;
 use hv1::synic::SynicShared;
 use kernel::error::Result;
 use kernel::prelude::*;
@@ -31,6 +32,8 @@ pub(crate) mod event {
     pub(crate) const EXTINT: u32 = 1 << 5;
     /// The partition's state changed: look at it before the next entry.
     pub(crate) const PARTITION: u32 = 1 << 6;
+    /// HvCallStartVirtualProcessor; the context is in `start`.
+    pub(crate) const START: u32 = 1 << 7;
 }
 
 /// Bits of `VpShared::extint`.
@@ -48,6 +51,8 @@ pub(crate) struct VpShared {
     posted: [AtomicU32; 8],
     posted_level: [AtomicU32; 8],
     sipi_vector: AtomicU32,
+    /// HvCallStartVirtualProcessor.
+    pub(crate) start: StartSlot,
     /// 0, or bits of [`extint`] with the vector.
     extint: AtomicU32,
     destination: AtomicU64,
@@ -72,6 +77,7 @@ impl VpShared {
             posted: [const { AtomicU32::new(0) }; 8],
             posted_level: [const { AtomicU32::new(0) }; 8],
             sipi_vector: AtomicU32::new(0),
+            start: StartSlot::new(),
             extint: AtomicU32::new(0),
             destination: AtomicU64::new(view.to_bits()),
             blocked: AtomicBool::new(false),

@@ -64,7 +64,15 @@ fn answer(r: &mut Running<'_>, convention: Convention, result: HvHypercallResult
     true
 }
 
-fn call(r: &mut Running<'_>, row: &CallRow, arguments: &Arguments, convention: Convention) -> bool {
+fn call(
+    r: &mut Running<'_>,
+    row: &'static CallRow,
+    arguments: &Arguments,
+    convention: Convention,
+) -> bool {
+    if is_cold(row.id) {
+        return leave(r, Leave::Hypercall(row, convention));
+    }
     let control = arguments.control;
     let mut input = Input::find(&r.partition.memory.space, row, arguments);
     let features = &r.config.features;
@@ -107,6 +115,18 @@ fn call(r: &mut Running<'_>, row: &CallRow, arguments: &Arguments, convention: C
         Request::Ipi(ipi) => send(r, &ipi),
         Request::Flush(flush) => flush_vps(r, &flush),
     }
+}
+
+/// Calls that `vp/hypercall.rs` does.
+#[inline(always)]
+fn is_cold(id: CallId) -> bool {
+    matches!(
+        id,
+        CallId::GetVpIndexFromApicId
+            | CallId::StartVirtualProcessor
+            | CallId::GetVpRegisters
+            | CallId::SetVpRegisters
+    )
 }
 
 enum Request {

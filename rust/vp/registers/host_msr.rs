@@ -3,13 +3,13 @@
 //! MSRs as the VMM reads and writes them: it saves and restores lists of them, so one that the
 //! partition's processors do not have is 0 and takes 0, and one that is constant takes its value.
 
+use super::Reach;
 use crate::partition::{Config, Partition};
 use crate::vmx::vmcs::CurrentVmcs;
 use crate::vp::core::VpCore;
 use crate::vp::exits::msr::{self, Env, MsrEffect};
-use crate::vp::Vp;
 use cpumodel::msr::{is_implemented, row, MsrKind};
-use hv1::msr::{read_vp_msr, write_vp_msr, Origin, VpEffect, VpRead};
+use hv1::msr::{read_vp_msr, write_vp_msr, VpEffect, VpRead};
 use hvdef::*;
 use x86def::msr::IA32_TSC_ADJUST;
 
@@ -54,16 +54,16 @@ pub(super) fn set(
 }
 
 /// Reads a synthetic MSR.
-pub(super) fn synthetic(
+pub(super) fn synthetic<V: Reach>(
     partition: &Partition,
-    vp: &Vp,
+    vp: &mut V,
     config: &Config,
     number: u32,
 ) -> HvResult<HvRegisterValue> {
     let value = vp
-        .with_core(|core| {
+        .core(|_, core| {
             core.follow(&config.time);
-            let own = read_vp_msr(number, Origin::Host, &config.features, &core.synthetic);
+            let own = read_vp_msr(number, V::ORIGIN, &config.features, &core.synthetic);
             match own {
                 Some(Ok(VpRead::Value(value))) => Ok(value),
                 Some(Ok(VpRead::Tpr)) => Ok(u64::from(core.lapic.tpr())),
@@ -72,7 +72,7 @@ pub(super) fn synthetic(
                 Some(Err(_)) if number == HV_X64_MSR_EOI => Ok(0),
                 Some(Ok(VpRead::Idle) | Err(_)) => Err(BAD),
                 None => partition
-                    .read_msr(number, Origin::Host, &Env::new(core, config))
+                    .read_msr(number, V::ORIGIN, &Env::new(core, config))
                     .map_err(|_| BAD),
             }
         })
@@ -81,16 +81,16 @@ pub(super) fn synthetic(
 }
 
 /// Sets a synthetic MSR.
-pub(super) fn set_synthetic(
+pub(super) fn set_synthetic<V: Reach>(
     partition: &Partition,
-    vp: &Vp,
+    vp: &mut V,
     config: &Config,
     number: u32,
     value: u64,
 ) -> HvResult<()> {
-    vp.with_core(|core| {
+    vp.core(|vp, core| {
         let (features, state) = (&config.features, &mut core.synthetic);
-        match write_vp_msr(number, value, Origin::Host, features, vp.index, state) {
+        match write_vp_msr(number, value, V::ORIGIN, features, vp.index, state) {
             Some(Ok(VpEffect::Overlay { overlay, gpn })) => {
                 core.place_overlay(partition, &vp.shared, overlay.kind, gpn);
                 Ok(())
@@ -113,7 +113,7 @@ pub(super) fn set_synthetic(
             Some(Err(_)) if number == HV_X64_MSR_ICR && value == core.lapic.icr() => Ok(()),
             Some(_) => Err(BAD),
             None => partition
-                .write_msr(number, value, Origin::Host)
+                .write_msr(number, value, V::ORIGIN)
                 .map_err(|_| BAD),
         }
     })

@@ -99,7 +99,10 @@ mod tests {
     /// C-3A, C-3D8: exactly the granted privileges.
     #[test]
     fn features() {
-        assert_eq!(cpuid(0x4000_0003, &all(), 0), Some([0xe7f, 0, 0, 0xe_4530]));
+        assert_eq!(
+            cpuid(0x4000_0003, &all(), 0),
+            Some([0xe7f, 0x22_0000, 0, 0xe_4530])
+        );
         let least =
             PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());
         assert_eq!(cpuid(0x4000_0003, &least, 0), Some([0x60, 0, 0, 0x4_0410]));

@@ -88,7 +88,9 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::EXTENDED_PROCESSOR_MASKS)
     .union(Synthetic::TB_FLUSH_HYPERCALLS)
     .union(Synthetic::SYNTHETIC_CLUSTER_IPI)
-    .union(Synthetic::NOTIFY_LONG_SPIN_WAIT);
+    .union(Synthetic::NOTIFY_LONG_SPIN_WAIT)
+    .union(Synthetic::ACCESS_VP_REGS)
+    .union(Synthetic::START_VIRTUAL_PROCESSOR);
 
 /// What is done by the local APIC, or waits for its interrupts.
 const BY_LAPIC: HvSyntheticProcessorFeatures = Synthetic::ACCESS_SYNIC_REGS
@@ -99,7 +101,7 @@ const BY_LAPIC: HvSyntheticProcessorFeatures = Synthetic::ACCESS_SYNIC_REGS
     .union(Synthetic::SYNTHETIC_CLUSTER_IPI);
 
 /// Which privilege each synthetic feature brings.
-const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 10] = [
+const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 12] = [
     (
         Synthetic::ACCESS_VP_RUN_TIME_REG,
         Privilege::ACCESS_VP_RUN_TIME_REG,
@@ -133,6 +135,11 @@ const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 10] = [
     (
         Synthetic::ACCESS_FREQUENCY_REGS,
         Privilege::ACCESS_FREQUENCY_REGS,
+    ),
+    (Synthetic::ACCESS_VP_REGS, Privilege::ACCESS_VP_REGISTERS),
+    (
+        Synthetic::START_VIRTUAL_PROCESSOR,
+        Privilege::START_VIRTUAL_PROCESSOR,
     ),
 ];
 

@@ -9,14 +9,18 @@ mod flush;
 mod input;
 mod ipi;
 mod page;
+mod start;
 mod table;
+mod target;
 
 pub use abi::{Arguments, Caller, Convention};
 pub use flush::{FlushRequest, FLUSH_PAGES};
 pub use input::{Stop, VpMask, Words, FAST_WORDS};
 pub use ipi::ClusterIpi;
 pub use page::HYPERCALL_PAGE_VMX;
+pub use start::{ContextLimits, InitialVpContext, StartSlot, CONTEXT_WORDS};
 pub use table::{call, CallId, CallRow, Doors, Kind, Size, TABLE};
+pub use target::Requester;
 
 use crate::PartitionFeatures;
 use hvdef::{
@@ -96,6 +100,14 @@ fn check(row: &CallRow, arguments: &Arguments, features: &PartitionFeatures) -> 
             return HV_STATUS_INVALID_ALIGNMENT;
         }
     }
+    let (first, second) = (arguments.input, arguments.output);
+    let overlap = input != 0
+        && output != 0
+        && first < second.saturating_add(output as u64)
+        && second < first.saturating_add(input as u64);
+    if overlap {
+        return HV_STATUS_INVALID_ALIGNMENT;
+    }
     HV_STATUS_SUCCESS
 }
 
@@ -119,7 +131,7 @@ fn check_control(row: &CallRow, control: HvHypercallInput) -> HvStatus {
     }
 }
 
-/// aligned, in one page, inside the address space; where there is no block the address does not matter.
+/// aligned, in one page, inside the address space (that input and output lie apart is the caller's); where there is no block the address does not matter.
 #[inline(always)]
 fn block_is_legal(gpa: u64, size: usize, features: &PartitionFeatures) -> bool {
     let in_page = (gpa as usize) & (HV_HYP_PAGE_SIZE - 1);
@@ -148,6 +160,8 @@ pub fn check_parent_call(
     Ok(row)
 }
 
+#[cfg(test)]
+mod model_tests;
 #[cfg(test)]
 mod processor_tests;
 #[cfg(test)]

@@ -111,6 +111,8 @@ pub struct EptViolation(pub u64);
 impl EptViolation {
     /// A data read, of no linear address.
     pub const READ: Self = Self(1);
+    /// A data write, of no linear address.
+    pub const WRITE: Self = Self(1 << 1);
 
     /// The access was a data read.
     #[inline]

@@ -28,6 +28,8 @@ pub enum CallId {
     PostMessageDirect,
     GetVpCpuidValues,
     GetPartitionPropertyEx,
+    StartVirtualProcessor,
+    GetVpIndexFromApicId,
 }
 
 /// Class of a call.
@@ -111,6 +113,10 @@ const PARENT: Doors = Doors {
     guest: false,
     parent: true,
 };
+const BOTH: Doors = Doors {
+    guest: true,
+    parent: true,
+};
 const NOTHING: Size = Size {
     fixed: 0,
     variable: false,
@@ -147,6 +153,8 @@ const FREE: Feature = Feature::empty();
 const FLUSH: Feature = Feature::TB_FLUSH_HYPERCALLS;
 const IPI: Feature = Feature::SYNTHETIC_CLUSTER_IPI;
 const SETS: Feature = Feature::EXTENDED_PROCESSOR_MASKS;
+const REGISTERS: Feature = Feature::ACCESS_VP_REGS;
+const START: Feature = Feature::START_VIRTUAL_PROCESSOR;
 
 macro_rules! table {
     ($($matrix:literal $code:ident $id:ident $kind:ident fast $fast:literal $input:expr => $output:expr, $doors:ident $feature:expr;)*) => {
@@ -190,9 +198,9 @@ table! {
     "H-4D" HvCallInstallIntercept InstallIntercept Simple fast false
         bytes(HvInputInstallIntercept::SIZE) => NOTHING, PARENT FREE;
     "H-50" HvCallGetVpRegisters GetVpRegisters Rep fast false
-        list(HvInputGetVpRegisters::SIZE, 4) => list(0, HvRegisterValue::SIZE), PARENT FREE;
+        list(HvInputGetVpRegisters::SIZE, 4) => list(0, HvRegisterValue::SIZE), BOTH REGISTERS;
     "H-51" HvCallSetVpRegisters SetVpRegisters Rep fast false
-        list(HvInputSetVpRegisters::SIZE, HvRegisterAssoc::SIZE) => NOTHING, PARENT FREE;
+        list(HvInputSetVpRegisters::SIZE, HvRegisterAssoc::SIZE) => NOTHING, BOTH REGISTERS;
     "H-52" HvCallTranslateVirtualAddress TranslateVirtualAddress Simple fast false
         bytes(HvInputTranslateVirtualAddress::SIZE) => bytes(HvOutputTranslateVirtualAddress::SIZE), PARENT FREE;
     "H-56" HvCallClearVirtualInterrupt ClearVirtualInterrupt Simple fast true
@@ -201,6 +209,11 @@ table! {
         bytes(HvInputRegisterInterceptResult::SIZE) => NOTHING, PARENT FREE;
     "H-94" HvCallAssertVirtualInterrupt AssertVirtualInterrupt Simple fast false
         bytes(HvInputAssertVirtualInterrupt::SIZE) => NOTHING, PARENT FREE;
+    "H-99" HvCallStartVirtualProcessor StartVirtualProcessor Simple fast false
+        bytes(240) => NOTHING, GUEST START;
+    // Elements are 8 bytes, the upper half padding, as the TLFS has it; Linux asks for one only.
+    "H-9A" HvCallGetVpIndexFromApicId GetVpIndexFromApicId Rep fast false
+        list(16, 8) => list(0, 8), GUEST START;
     "H-C0" HvCallSignalEventDirect SignalEventDirect Simple fast false
         bytes(HvInputSignalEventDirect::SIZE) => bytes(HvOutputSignalEventDirect::SIZE), PARENT FREE;
     "H-C1" HvCallPostMessageDirect PostMessageDirect Simple fast false
