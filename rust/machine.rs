@@ -2,6 +2,7 @@
 
 //! What all partitions share: VMX of this machine, identifiers, the list of partitions.
 
+use crate::partition::ports::Port;
 use crate::sys::bindings::hvrs_partition_info;
 use crate::sys::eopnotsupp;
 use crate::sys::host::Notifiers;
@@ -128,6 +129,9 @@ pub(crate) struct Machine {
     next_partition: AtomicU64,
     #[pin]
     partitions: Mutex<KVec<Arc<Summary>>>,
+    /// Ports of all partitions.
+    #[pin]
+    pub(crate) ports: Mutex<KVec<Arc<Port>>>,
     #[cfg(hvrs_count)]
     _counts: Pin<KBox<crate::vmx::counts::CountsFile>>,
 }
@@ -156,6 +160,7 @@ impl Machine {
                 vpids: VpidPool::new(),
                 next_partition: AtomicU64::new(1),
                 partitions <- new_mutex!(KVec::new()),
+                ports <- new_mutex!(KVec::new()),
                 #[cfg(hvrs_count)]
                 _counts: crate::vmx::counts::CountsFile::new()?,
             }),

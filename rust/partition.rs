@@ -3,8 +3,9 @@
 //! A partition: its features, memory, synthetic registers and VPs.
 //!
 //! Lock order: `setup`, a VP's state, `synthetic`, `memory`'s regions, the space's map lock. A
-//! later one may be taken while an earlier one is held, never the other way round. None is taken
-//! in a window.
+//! later one may be taken while an earlier one is held, never the other way round. Apart from these,
+//! under a VP's state: the machine's ports or `connections`, then a port's state. None is taken in a
+//! window.
 
 pub(crate) mod clock;
 mod cpu;
@@ -15,6 +16,7 @@ mod interrupt;
 pub(crate) mod ioeventfd;
 mod irqfd;
 pub(crate) mod memory;
+pub(crate) mod ports;
 mod property;
 mod registry;
 mod routing;
@@ -119,6 +121,9 @@ pub(crate) struct Partition {
     /// Lines whose end of interrupt an irqfd waits for.
     #[pin]
     resampled: Registry<Line>,
+    /// Ports of others that the guest can send to.
+    #[pin]
+    connections: Mutex<KVec<ports::Connection>>,
     /// Writes of the guest that signal eventfds.
     #[pin]
     pub(crate) ioeventfds: Registry<IoEventFd>,
@@ -165,6 +170,7 @@ impl Partition {
                 vps_end: AtomicU32::new(0),
                 yielded_to: AtomicU32::new(0),
                 resampled <- Registry::new(),
+                connections <- new_mutex!(KVec::new()),
                 ioeventfds <- Registry::new(),
                 memory <- Memory::new(space),
             }),

@@ -313,9 +313,23 @@ impl Vp {
                 core.deferred = Deferred::Advance;
                 Ok(false)
             }
-            Leave::Hypercall(row, convention) => {
+            Leave::Messages => {
+                partition.deliver_messages(&self.shared);
+                Ok(false)
+            }
+            Leave::Call(row, convention) => {
                 match hypercall::call(self, partition, config, core, row, convention)? {
                     hypercall::Called::Done | hypercall::Called::Again => Ok(false),
+                    hypercall::Called::Intercepted => {
+                        self.capture_late(core, partition, capture)?;
+                        let Some(capture) = capture else {
+                            return Err(EIO);
+                        };
+                        core.vmm_completes = Some(capture.rip);
+                        let xmm = registers::xmm_0_to_5(core);
+                        message.hypercall(self.index, capture, &core.gprs, xmm);
+                        Ok(true)
+                    }
                     hypercall::Called::Unreachable(leave) => {
                         self.dispatch(partition, config, core, leave, capture, message)
                     }

@@ -5,7 +5,7 @@
 //! The same table of calls as the guest's door. The status is copied back even on failure; its
 //! errno is what `mshv-abi` says clients expect.
 
-use super::{cpuid, intercept, property, synic, Partition};
+use super::{cpuid, intercept, ports, property, synic, Partition};
 use crate::machine::Machine;
 use crate::sys::bindings::mshv_root_hvcall;
 use crate::sys::user;
@@ -14,6 +14,7 @@ use crate::vp::Vp;
 use hv1::hypercall::{check_parent_call, CallId};
 use hvdef::*;
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 /// Largest input or output.
 const PAGE: u16 = 4096;
@@ -21,7 +22,7 @@ const PAGE: u16 = 4096;
 /// Whom the file stands for.
 enum Subject<'a> {
     Device(&'a Machine),
-    Partition(&'a Partition),
+    Partition(&'a Arc<Partition>),
     Vp(&'a Partition, &'a Vp),
 }
 
@@ -31,7 +32,7 @@ pub(crate) fn on_device(machine: &Machine, arg: usize) -> Result<isize> {
 }
 
 /// On a partition.
-pub(crate) fn on_partition(partition: &Partition, arg: usize) -> Result<isize> {
+pub(crate) fn on_partition(partition: &Arc<Partition>, arg: usize) -> Result<isize> {
     run(&Subject::Partition(partition), arg)
 }
 
@@ -100,7 +101,8 @@ fn dispatch(
                 _ => Err(HV_STATUS_ACCESS_DENIED),
             }
         }
-        Subject::Partition(p) | Subject::Vp(p, _) => *p,
+        Subject::Partition(p) => p,
+        Subject::Vp(p, _) => *p,
     };
     match row.id {
         CallId::GetPartitionProperty => property::get(partition, input, output),
@@ -124,6 +126,17 @@ fn dispatch(
         }
         CallId::SignalEventDirect => synic::signal_event(partition, input, output),
         CallId::PostMessageDirect => synic::post_message(partition, input),
+        CallId::CreatePort => match subject {
+            Subject::Partition(partition) => ports::create(partition, input),
+            // The port ends with the partition's file, which may be closed.
+            _ => Err(HV_STATUS_ACCESS_DENIED),
+        },
+        CallId::DeletePort => ports::delete(partition, input),
+        CallId::ConnectPort => match subject {
+            Subject::Partition(partition) => ports::connect(partition, input),
+            _ => Err(HV_STATUS_ACCESS_DENIED),
+        },
+        CallId::DisconnectPort => ports::disconnect(partition, input),
         CallId::TranslateVirtualAddress => translate(subject, partition, input, output),
         CallId::InstallIntercept => intercept::install(partition, input),
         CallId::RegisterInterceptResult => cpuid::register(partition, input),

@@ -190,6 +190,7 @@ impl Drop for Irqfds {
         // Closed ones for which there was no memory.
         self.partition.resampled.clear();
         self.partition.ioeventfds.clear();
+        super::ports::close(&self.partition);
     }
 }
 

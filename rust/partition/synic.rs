@@ -61,14 +61,18 @@ fn target(partition: &Partition, vp: u32, vtl: u8, sint: u32) -> HvResult<&VpSha
     Ok(&vp.shared)
 }
 
+/// Interrupts the VP, if the message or event is to.
+pub(super) fn interrupt(partition: &Partition, shared: &VpShared, vp: u32, outcome: Outcome) {
+    if let Outcome::Interrupt(vector) = outcome {
+        shared.post(vector, Trigger::Edge);
+        shared.kick(&partition.memory.space, vp);
+    }
+}
+
 fn finish(partition: &Partition, shared: &VpShared, vp: u32, outcome: Outcome) -> HvResult<()> {
+    interrupt(partition, shared, vp, outcome);
     match outcome {
-        Outcome::Interrupt(vector) => {
-            shared.post(vector, Trigger::Edge);
-            shared.kick(&partition.memory.space, vp);
-            Ok(())
-        }
-        Outcome::Silent => Ok(()),
+        Outcome::Interrupt(_) | Outcome::Silent => Ok(()),
         Outcome::Busy => Err(HV_STATUS_INSUFFICIENT_BUFFERS),
         Outcome::Off => Err(HV_STATUS_INVALID_SYNIC_STATE),
     }

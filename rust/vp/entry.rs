@@ -286,6 +286,9 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
             setup::start_in(vmcs, core, &context);
         }
     }
+    if events & event::MESSAGES != 0 {
+        return Err(Leave::Messages);
+    }
     if !core.follow(&running.config.time) {
         return Err(Leave::Frozen);
     }

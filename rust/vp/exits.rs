@@ -64,7 +64,9 @@ pub(crate) enum Leave {
     /// An overlay page of the VP is to appear at this guest page, or nowhere.
     Overlay(OverlayKind, Option<u64>),
     /// A hypercall, by this convention, whose control word is right.
-    Hypercall(&'static CallRow, Convention),
+    Call(&'static CallRow, Convention),
+    /// A message slot may be free for what waits in ports.
+    Messages,
     /// Level-triggered interrupt ended: tell the VMM's IOAPIC.
     Eoi(u8),
     /// Triple fault.

@@ -13,6 +13,7 @@ use crate::partition::{Config, Partition};
 use hv1::hypercall::{
     Arguments, CallId, CallRow, ContextLimits, Convention, InitialVpContext, Requester, Stop, Words,
 };
+use hv1::port::{PostMessage, SignalEvent};
 use hvdef::*;
 use kernel::prelude::*;
 use vmxdef::exit::EptViolation;
@@ -23,6 +24,8 @@ pub(super) enum Called {
     Done,
     /// Its input or output is not in memory: as if the guest had accessed it.
     Unreachable(Leave),
+    /// It is the VMM's, which completes it.
+    Intercepted,
     /// Its memory moved: the VMCALL runs again.
     Again,
 }
@@ -30,7 +33,7 @@ pub(super) enum Called {
 /// Why there is no answer.
 enum Missing {
     Status(HvStatus),
-    Memory(Called),
+    Call(Called),
 }
 
 impl From<HvStatus> for Missing {
@@ -43,7 +46,7 @@ impl From<Stop> for Missing {
     fn from(stop: Stop) -> Self {
         match stop {
             Stop::Status(status) => Self::Status(status),
-            Stop::Unreadable => Self::Memory(Called::Again),
+            Stop::Unreadable => Self::Call(Called::Again),
         }
     }
 }
@@ -100,7 +103,7 @@ pub(super) fn call(
     let status = match call.run(core) {
         Ok(()) => HV_STATUS_SUCCESS,
         Err(Ok(Missing::Status(status))) => status,
-        Err(Ok(Missing::Memory(called))) => {
+        Err(Ok(Missing::Call(called))) => {
             core.deferred = Deferred::Nothing;
             return Ok(called);
         }
@@ -129,6 +132,8 @@ impl Call<'_> {
             CallId::StartVirtualProcessor => self.start(&input),
             CallId::GetVpRegisters => self.get_registers(core, &input),
             CallId::SetVpRegisters => self.set_registers(core, &input),
+            CallId::PostMessage => self.post_message(&input),
+            CallId::SignalEvent => self.signal_event(&input),
             _ => Err(missing(HV_STATUS_INVALID_HYPERCALL_CODE)),
         }
     }
@@ -138,11 +143,21 @@ impl Call<'_> {
         let size = self.row.input.announced(self.arguments.control);
         let mut bytes =
             KVec::from_elem(0u8, size, GFP_KERNEL_ACCOUNT).map_err(|e| Err(e.into()))?;
+        if self.arguments.control.fast() {
+            // No call here has more than two words.
+            let words = [self.arguments.input, self.arguments.output];
+            for (to, from) in bytes.chunks_mut(8).zip(words) {
+                for (to, from) in to.iter_mut().zip(from.to_le_bytes()) {
+                    *to = from;
+                }
+            }
+            return Ok(bytes);
+        }
         self.reach(core, self.arguments.input, Access::Read)?;
         self.partition
             .memory
             .read(self.arguments.input, &mut bytes)
-            .ok_or(Ok(Missing::Memory(Called::Again)))?;
+            .ok_or(Ok(Missing::Call(Called::Again)))?;
         Ok(bytes)
     }
 
@@ -152,7 +167,7 @@ impl Call<'_> {
         let memory = &self.partition.memory;
         memory
             .write(gpa, bytes)
-            .ok_or(Ok(Missing::Memory(Called::Again)))?;
+            .ok_or(Ok(Missing::Call(Called::Again)))?;
         // Dirty tracking may have been read in between: what is written is dirty afterwards.
         self.reach(core, gpa, Access::Write)
     }
@@ -172,7 +187,7 @@ impl Call<'_> {
         } else {
             EptViolation::READ
         };
-        Err(Ok(Missing::Memory(Called::Unreachable(Leave::Memory {
+        Err(Ok(Missing::Call(Called::Unreachable(Leave::Memory {
             gpa,
             gla: 0,
             qualification,
@@ -227,6 +242,31 @@ impl Call<'_> {
         target.shared.set_event(event::START);
         target.shared.kick(&self.partition.memory.space, index);
         Ok(())
+    }
+
+    /// HvCallPostMessage.
+    fn post_message(&mut self, input: &[u8]) -> Outcome<()> {
+        let request = PostMessage::read(&mut Input(input)).map_err(|stop| Ok(stop.into()))?;
+        let payload = input.get(PostMessage::HEADER..).unwrap_or(&[]);
+        self.connection(self.partition.post_message(&request, payload))
+    }
+
+    /// HvCallSignalEvent.
+    fn signal_event(&mut self, input: &[u8]) -> Outcome<()> {
+        let request = SignalEvent::read(&mut Input(input)).map_err(|stop| Ok(stop.into()))?;
+        self.connection(self.partition.signal_event(&request))
+    }
+
+    /// A connection that is not known here may be the VMM's.
+    fn connection(&self, status: HvResult<()>) -> Outcome<()> {
+        match status {
+            Err(HV_STATUS_INVALID_CONNECTION_ID)
+                if self.partition.intercepts.call(self.row.code) =>
+            {
+                Err(Ok(Missing::Call(Called::Intercepted)))
+            }
+            other => other.map_err(missing),
+        }
     }
 
     /// The calling VP: what others hold of registers cannot be had while they execute.

@@ -87,7 +87,8 @@ impl VpCore {
             self.extint_pending = Some(shared.extint_vector());
         }
         self.check_events = true;
-        events & (event::INIT | event::SIPI | event::PARTITION | event::START)
+        let own = event::INIT | event::SIPI | event::PARTITION | event::START | event::MESSAGES;
+        events & own
     }
 
     /// What could be delivered now, of that which the VMM waits for (`HV_X64_PENDING_*`).

@@ -34,6 +34,8 @@ pub(crate) mod event {
     pub(crate) const PARTITION: u32 = 1 << 6;
     /// HvCallStartVirtualProcessor; the context is in `start`.
     pub(crate) const START: u32 = 1 << 7;
+    /// A message slot may be free for a message that waits in a port.
+    pub(crate) const MESSAGES: u32 = 1 << 8;
 }
 
 /// Bits of `VpShared::extint`.
@@ -62,6 +64,8 @@ pub(crate) struct VpShared {
     pub(crate) linear_flush: LinearFlush,
     /// What the SynIC takes.
     pub(crate) synic: SynicShared,
+    /// Messages for the VP wait in ports.
+    messages_wait: AtomicBool,
     /// Synthetic interrupt message page.
     pub(crate) simp: Pages,
     /// Synthetic interrupt event flags page.
@@ -84,6 +88,7 @@ impl VpShared {
             sleeper,
             linear_flush: LinearFlush::new(),
             synic: SynicShared::new(),
+            messages_wait: AtomicBool::new(false),
             simp: Pages::new(0)?,
             siefp: Pages::new(0)?,
         })
@@ -193,6 +198,34 @@ impl VpShared {
     #[inline]
     pub(crate) fn set_destination(&self, view: DestinationView) {
         self.destination.store(view.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Whether the SynIC takes messages.
+    pub(crate) fn takes_messages(&self) -> bool {
+        self.synic.takes_messages()
+    }
+
+    /// Whether the SynIC takes events.
+    pub(crate) fn takes_events(&self) -> bool {
+        self.synic.takes_events()
+    }
+
+    /// A message waits for a slot of this VP's; the caller tries once more afterwards.
+    pub(crate) fn set_messages_wait(&self) {
+        self.messages_wait.store(true, Ordering::SeqCst);
+    }
+
+    /// Whoever delivers begins.
+    pub(crate) fn clear_messages_wait(&self) {
+        self.messages_wait.store(false, Ordering::SeqCst);
+    }
+
+    /// A slot may be free, or the SynIC changed: the VP's thread is to look (F-SY4).
+    #[inline]
+    pub(crate) fn rescan_messages(&self) {
+        if self.messages_wait.load(Ordering::SeqCst) {
+            self.set_event(event::MESSAGES);
+        }
     }
 
     /// Whether [`Self::kick`] would do anything: if not, the VP looks at its events by itself before it

@@ -69,6 +69,7 @@ impl VpCore {
     /// The SynIC's registers were written.
     pub(crate) fn synic_changed(&mut self, shared: &VpShared) {
         shared.synic.publish(&self.synthetic.synic);
+        shared.rescan_messages();
         self.run_stimers_soon();
     }
 

@@ -71,7 +71,7 @@ fn call(
     convention: Convention,
 ) -> bool {
     if is_cold(row.id) {
-        return leave(r, Leave::Hypercall(row, convention));
+        return leave(r, Leave::Call(row, convention));
     }
     let control = arguments.control;
     let mut input = Input::find(&r.partition.memory.space, row, arguments);
@@ -126,6 +126,8 @@ fn is_cold(id: CallId) -> bool {
             | CallId::StartVirtualProcessor
             | CallId::GetVpRegisters
             | CallId::SetVpRegisters
+            | CallId::PostMessage
+            | CallId::SignalEvent
     )
 }
 

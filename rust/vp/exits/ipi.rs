@@ -41,6 +41,7 @@ pub(crate) fn effect_of(
             if core.synthetic.stimers.message_waits() {
                 core.run_stimers_soon();
             }
+            shared.rescan_messages();
             if eoi.level_triggered {
                 return Some(eoi.vector);
             }

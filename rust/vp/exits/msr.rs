@@ -127,6 +127,7 @@ fn write_synthetic(r: &mut Running<'_>, msr: u32, value: u64) -> bool {
         Some(Ok(VpEffect::None)) => Effect::None,
         Some(Ok(VpEffect::Timers)) => {
             r.core.run_stimers_soon();
+            r.shared.rescan_messages();
             Effect::None
         }
         Some(Ok(VpEffect::Synic)) => {

@@ -97,6 +97,7 @@ pub(super) fn set_synthetic<V: Reach>(
             }
             Some(Ok(VpEffect::Timers)) => {
                 core.run_stimers_soon();
+                vp.shared.rescan_messages();
                 Ok(())
             }
             Some(Ok(VpEffect::Synic)) => {

@@ -15,6 +15,7 @@ mod live;
 mod messages;
 mod page;
 mod partition;
+mod ports;
 mod properties;
 mod regions;
 mod registers;
@@ -48,6 +49,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         interrupts::cases(),
         doorbells::cases(),
         signals::cases(),
+        ports::cases(),
         synic::cases(),
         without_lapic::cases(),
         live::cases(),

@@ -407,6 +407,12 @@ code! {
         "hlt"
         "jmp 3b";
 
+    /// A hypercall with the registers as they are, then port 0x80. For flat protected mode.
+    hypercall "32":
+        "1: vmcall"
+        "out 0x80, al"
+        "jmp 1b";
+
     /// OUT and IN in all sizes, by DX and by immediate.
     ports "16":
         "mov eax, 0x12345678"

@@ -101,7 +101,7 @@ mod tests {
     fn features() {
         assert_eq!(
             cpuid(0x4000_0003, &all(), 0),
-            Some([0xe7f, 0x22_0000, 0, 0xe_4530])
+            Some([0xe7f, 0x22_0030, 0, 0xe_4530])
         );
         let least =
             PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());

@@ -90,6 +90,7 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::SYNTHETIC_CLUSTER_IPI)
     .union(Synthetic::NOTIFY_LONG_SPIN_WAIT)
     .union(Synthetic::ACCESS_VP_REGS)
+    .union(Synthetic::SIGNAL_EVENTS)
     .union(Synthetic::START_VIRTUAL_PROCESSOR);
 
 /// What is done by the local APIC, or waits for its interrupts.
@@ -101,7 +102,7 @@ const BY_LAPIC: HvSyntheticProcessorFeatures = Synthetic::ACCESS_SYNIC_REGS
     .union(Synthetic::SYNTHETIC_CLUSTER_IPI);
 
 /// Which privilege each synthetic feature brings.
-const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 12] = [
+const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 13] = [
     (
         Synthetic::ACCESS_VP_RUN_TIME_REG,
         Privilege::ACCESS_VP_RUN_TIME_REG,
@@ -135,6 +136,11 @@ const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 12] = [
     (
         Synthetic::ACCESS_FREQUENCY_REGS,
         Privilege::ACCESS_FREQUENCY_REGS,
+    ),
+    // There is no feature for messages, and who connects guests wants both.
+    (
+        Synthetic::SIGNAL_EVENTS,
+        Privilege::POST_MESSAGES.union(Privilege::SIGNAL_EVENTS),
     ),
     (Synthetic::ACCESS_VP_REGS, Privilege::ACCESS_VP_REGISTERS),
     (

@@ -13,6 +13,7 @@
 //! | [`msr`] | synthetic MSRs |
 //! | [`hypercall`] | calling convention, table of calls, the page |
 //! | [`overlay`] | which overlay page is visible where |
+//! | [`port`] | ports, messages and events between partitions |
 //! | [`synic`] | messages and events for a VP |
 //! | [`stimer`] | synthetic timers |
 //! | [`time`] | reference counter and reference TSC page |
@@ -29,6 +30,7 @@ pub mod features;
 pub mod hypercall;
 pub mod msr;
 pub mod overlay;
+pub mod port;
 pub mod stimer;
 pub mod synic;
 pub mod time;

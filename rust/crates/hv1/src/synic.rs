@@ -152,6 +152,23 @@ impl SynicShared {
         self.takes.store(takes, Ordering::Release);
     }
 
+    /// Whether a message could be delivered.
+    pub fn takes_messages(&self) -> bool {
+        self.takes(MESSAGES)
+    }
+
+    /// Whether an event could be delivered.
+    pub fn takes_events(&self) -> bool {
+        self.takes(EVENTS)
+    }
+
+    /// Whether a SINT is masked.
+    pub fn is_masked(&self, sint: u8) -> bool {
+        self.sints
+            .get(usize::from(sint))
+            .is_none_or(|s| u64::from(s.load(Ordering::Relaxed)) & HV_SYNIC_SINT_MASKED != 0)
+    }
+
     fn takes(&self, what: u32) -> bool {
         self.takes.load(Ordering::Acquire) & what != 0
     }

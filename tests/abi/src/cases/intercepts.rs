@@ -398,11 +398,19 @@ fn hypercalls() -> Outcome {
     let guest = long_mode_in(guests::vmcall_64(), FLAGS, u64::MAX)?;
     let (partition, vp) = (&guest.partition, guest.vp());
     vp.set_register(GUEST_OS_ID, 1)?;
+    const POST: u64 = 0x5c;
+    const SIGNAL: u64 = 0x5d;
+    // Messages are in memory.
+    let arguments = |code: u64| match code {
+        POST => (code, 0x3000),
+        _ => (code | (1 << 16), 0xdd),
+    };
     let make = |code: u64| -> Outcome {
+        let (control, input) = arguments(code);
         vp.set(&[
             (HV_X64_REGISTER_RIP, (ENTRY, 0)),
-            (RCX, (code | (1 << 16), 0)),
-            (RDX, (0xdd, 0)),
+            (RCX, (control, 0)),
+            (RDX, (input, 0)),
             (R8, (0x88, 0)),
             (XMM1, (0x1111, 0x2222)),
         ])
@@ -410,7 +418,13 @@ fn hypercalls() -> Outcome {
     };
     let refused = |code: u64| -> Outcome {
         make(code)?;
-        equal("status", port(vp, 0x80)?, 2)
+        // No such connection; no such call.
+        let status = if matches!(code, POST | SIGNAL) {
+            0x12
+        } else {
+            2
+        };
+        equal("status", port(vp, 0x80)?, status)
     };
     let told = |code: u64| -> Outcome {
         make(code)?;
@@ -422,13 +436,14 @@ fn hypercalls() -> Outcome {
                 std::ptr::addr_of!(message.u.payload).cast::<hv_x64_hypercall_intercept_message>(),
             )
         };
+        let (control, input) = arguments(code);
         let xmm1 = info.xmmregisters[1];
         equal(
             "RCX, RDX, R8, XMM1",
             (info.rcx, info.rdx, info.r8, { xmm1.low_part }, {
                 xmm1.high_part
             }),
-            (code | (1 << 16), 0xdd, 0x88, 0x1111, 0x2222),
+            (control, input, 0x88, 0x1111, 0x2222),
         )?;
         equal("length", info.header.instruction_length(), 3)?;
         let rip = info.header.rip + 3;
@@ -439,29 +454,27 @@ fn hypercalls() -> Outcome {
         .map_err(fail)?;
         equal("RAX", port(vp, 0x80)?, 0x1234)
     };
-    const POST: u64 = 0x5c;
-    const SIGNAL: u64 = 0x5d;
     const RETARGET_CALL: u64 = 0x7e;
-    for code in [POST, SIGNAL, RETARGET_CALL, 0x99] {
+    for code in [POST, SIGNAL, RETARGET_CALL, 0x98] {
         refused(code)?;
     }
     install(partition, EXECUTE, CONNECTION, 0)?;
     told(POST)?;
     told(SIGNAL)?;
     refused(RETARGET_CALL)?;
-    refused(0x99)?;
+    refused(0x98)?;
     install(partition, EXECUTE, RETARGET, 0)?;
     told(RETARGET_CALL)?;
-    refused(0x99)?;
+    refused(0x98)?;
     install(partition, EXECUTE, HYPERCALL, 0)?;
-    told(0x99)?;
+    told(0x98)?;
     // HvCallNotifyLongSpinWait is hvrs'.
     make(8)?;
     equal("status", port(vp, 0x80)?, 0)?;
     for kind in [CONNECTION, RETARGET, HYPERCALL] {
         install(partition, NONE, kind, 0)?;
     }
-    for code in [POST, SIGNAL, RETARGET_CALL, 0x99] {
+    for code in [POST, SIGNAL, RETARGET_CALL, 0x98] {
         refused(code)?;
     }
     Ok(())

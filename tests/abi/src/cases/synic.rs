@@ -54,7 +54,7 @@ fn status(call: Hvcall, partition: &Partition) -> u16 {
 }
 
 /// A VP whose SynIC takes everything, and whose guest reports it.
-fn listening() -> Result<Guest, Stop> {
+pub fn listening() -> Result<Guest, Stop> {
     let guest = Guest::new(guests::messages())?;
     guest
         .memory

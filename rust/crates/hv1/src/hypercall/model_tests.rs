@@ -15,6 +15,7 @@ type Model = (u16, bool, bool, bool, [u64; 4], Feature);
 const SETS: Feature = Feature::EXTENDED_PROCESSOR_MASKS;
 const FLUSH: Feature = Feature::TB_FLUSH_HYPERCALLS;
 const IPI: Feature = Feature::SYNTHETIC_CLUSTER_IPI;
+const EVENTS: Feature = Feature::SIGNAL_EVENTS;
 const START: Feature = Feature::START_VIRTUAL_PROCESSOR;
 const REGISTERS: Feature = Feature::ACCESS_VP_REGS;
 
@@ -28,6 +29,8 @@ const MODEL: &[Model] = &[
     (0x15, false, true, true, [24, 0, 0, 0], IPI.union(SETS)),
     (0x50, true, false, false, [16, 4, 0, 16], REGISTERS),
     (0x51, true, false, false, [16, 32, 0, 0], REGISTERS),
+    (0x5c, false, false, false, [256, 0, 0, 0], EVENTS),
+    (0x5d, false, true, false, [8, 0, 0, 0], EVENTS),
     (0x99, false, false, false, [240, 0, 0, 0], START),
     (0x9a, true, false, false, [16, 8, 0, 8], START),
 ];

@@ -30,6 +30,12 @@ pub enum CallId {
     GetPartitionPropertyEx,
     StartVirtualProcessor,
     GetVpIndexFromApicId,
+    PostMessage,
+    SignalEvent,
+    CreatePort,
+    DeletePort,
+    ConnectPort,
+    DisconnectPort,
 }
 
 /// Class of a call.
@@ -154,6 +160,7 @@ const FLUSH: Feature = Feature::TB_FLUSH_HYPERCALLS;
 const IPI: Feature = Feature::SYNTHETIC_CLUSTER_IPI;
 const SETS: Feature = Feature::EXTENDED_PROCESSOR_MASKS;
 const REGISTERS: Feature = Feature::ACCESS_VP_REGS;
+const EVENTS: Feature = Feature::SIGNAL_EVENTS;
 const START: Feature = Feature::START_VIRTUAL_PROCESSOR;
 
 macro_rules! table {
@@ -205,6 +212,18 @@ table! {
         bytes(HvInputTranslateVirtualAddress::SIZE) => bytes(HvOutputTranslateVirtualAddress::SIZE), PARENT FREE;
     "H-56" HvCallClearVirtualInterrupt ClearVirtualInterrupt Simple fast true
         bytes(HvInputClearVirtualInterrupt::SIZE) => NOTHING, PARENT FREE;
+    "H-58" HvCallDeletePort DeletePort Simple fast true
+        bytes(HvInputDeletePort::SIZE) => NOTHING, PARENT FREE;
+    "H-5B" HvCallDisconnectPort DisconnectPort Simple fast true
+        bytes(HvInputDeletePort::SIZE) => NOTHING, PARENT FREE;
+    "H-5C" HvCallPostMessage PostMessage Simple fast false
+        bytes(256) => NOTHING, GUEST EVENTS;
+    "H-5D" HvCallSignalEvent SignalEvent Simple fast true
+        bytes(8) => NOTHING, GUEST EVENTS;
+    "H-57" HvCallCreatePort CreatePort Simple fast false
+        bytes(HvInputCreatePort::SIZE) => NOTHING, PARENT FREE;
+    "H-59" HvCallConnectPort ConnectPort Simple fast false
+        bytes(HvInputConnectPort::SIZE) => NOTHING, PARENT FREE;
     "H-91" HvCallRegisterInterceptResult RegisterInterceptResult Simple fast false
         bytes(HvInputRegisterInterceptResult::SIZE) => NOTHING, PARENT FREE;
     "H-94" HvCallAssertVirtualInterrupt AssertVirtualInterrupt Simple fast false

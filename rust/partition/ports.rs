@@ -1,0 +1,330 @@
+// SPDX-License-Identifier: GPL-2.0
+
+//! Ports and connections: how guests send messages and events to other partitions. A port is made for the partition
+//! that receives, and names the one that may connect; a connection belongs to the one that sends.
+//!
+//! Ports are in a list of the machine's, because their partitions do not know each other. A port ends with
+//! HvCallDeletePort or with its partition's file, and its connections remain, useless.
+//!
+//! Locks: `Machine::ports` or `Partition::connections`, then a port's `state`; nothing else is locked under them.
+
+use super::hvcall::read;
+use super::synic::interrupt;
+use super::Partition;
+use crate::vp::shared::VpShared;
+use hv1::port::{PortTarget, PostMessage, SignalEvent, ID_BITS, PORT_BUFFERS};
+use hv1::synic::Outcome;
+use hvdef::*;
+use kernel::new_mutex;
+use kernel::prelude::*;
+use kernel::sync::{Arc, Mutex};
+
+/// Ports of a partition, and connections of one, at most.
+const MOST: usize = 256;
+
+/// A message that waits.
+struct Queued {
+    message_type: u32,
+    size: usize,
+    payload: [u8; HV_MESSAGE_PAYLOAD_BYTE_COUNT],
+}
+
+impl Queued {
+    fn payload(&self) -> &[u8] {
+        self.payload.get(..self.size).unwrap_or(&[])
+    }
+}
+
+struct State {
+    /// Who receives; `None`: the port was deleted.
+    owner: Option<Arc<Partition>>,
+    /// Has capacity for [`PORT_BUFFERS`].
+    queue: KVec<Queued>,
+}
+
+/// A port.
+#[pin_data]
+pub(crate) struct Port {
+    id: u32,
+    owner_id: u64,
+    /// Id of the partition that may connect.
+    peer: u64,
+    target: PortTarget,
+    #[pin]
+    state: Mutex<State>,
+}
+
+/// A connection.
+pub(crate) struct Connection {
+    id: u32,
+    port: Arc<Port>,
+}
+
+impl Port {
+    /// Nothing is sent to it, and nothing waits in it, any more.
+    fn delete(&self) {
+        let mut state = self.state.lock();
+        let owner = state.owner.take();
+        state.queue.clear();
+        drop(state);
+        drop(owner);
+    }
+
+    fn is(&self, owner_id: u64, id: u32) -> bool {
+        (self.owner_id, self.id) == (owner_id, id)
+    }
+}
+
+/// HvCallCreatePort, for `partition`.
+pub(super) fn create(partition: &Arc<Partition>, input: &[u8]) -> HvResult<()> {
+    let mut request: HvInputCreatePort = read(input)?;
+    request.port_partition = partition.summary.id;
+    let target = PortTarget::new(&request)?;
+    partition
+        .config()
+        .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)?;
+    if target.vp.is_some_and(|vp| partition.vp(vp).is_none()) {
+        return Err(HV_STATUS_INVALID_VP_INDEX);
+    }
+    let no_memory = |_| HV_STATUS_INSUFFICIENT_MEMORY;
+    let queue = KVec::with_capacity(PORT_BUFFERS, GFP_KERNEL_ACCOUNT).map_err(no_memory)?;
+    let port = Arc::pin_init(
+        pin_init!(Port {
+            id: request.port_id,
+            owner_id: partition.summary.id,
+            peer: request.connection_partition,
+            target,
+            state <- new_mutex!(State {
+                owner: Some(partition.clone()),
+                queue,
+            }),
+        }),
+        GFP_KERNEL_ACCOUNT,
+    )
+    .map_err(|_| HV_STATUS_INSUFFICIENT_MEMORY)?;
+    let mut ports = partition.machine.ports.lock();
+    let status = if ports.iter().any(|p| p.is(port.owner_id, port.id)) {
+        Err(HV_STATUS_INVALID_PORT_ID)
+    } else if ports.iter().filter(|p| p.owner_id == port.owner_id).count() >= MOST {
+        Err(HV_STATUS_INSUFFICIENT_MEMORY)
+    } else {
+        ports
+            .push(port.clone(), GFP_KERNEL_ACCOUNT)
+            .map_err(no_memory)
+    };
+    drop(ports);
+    if status.is_err() {
+        port.delete();
+    }
+    status
+}
+
+/// HvCallDeletePort.
+pub(super) fn delete(partition: &Partition, input: &[u8]) -> HvResult<()> {
+    let request: HvInputDeletePort = read(input)?;
+    let mut ports = partition.machine.ports.lock();
+    let at = ports
+        .iter()
+        .position(|p| p.is(partition.summary.id, request.id))
+        .ok_or(HV_STATUS_INVALID_PORT_ID)?;
+    let port = ports.remove(at);
+    drop(ports);
+    if let Ok(port) = port {
+        port.delete();
+    }
+    Ok(())
+}
+
+/// HvCallConnectPort, for `partition`.
+pub(super) fn connect(partition: &Partition, input: &[u8]) -> HvResult<()> {
+    let request: HvInputConnectPort = read(input)?;
+    if request.connection_id >> ID_BITS != 0 {
+        return Err(HV_STATUS_INVALID_CONNECTION_ID);
+    }
+    let port = {
+        let ports = partition.machine.ports.lock();
+        let found = ports
+            .iter()
+            .find(|p| p.is(request.port_partition, request.port_id));
+        found.cloned()
+    };
+    // Another's port is as good as none.
+    let port = port
+        .filter(|port| port.peer == partition.summary.id)
+        .ok_or(HV_STATUS_INVALID_PORT_ID)?;
+    port.target.check_connection(&request)?;
+    let mut connections = partition.connections.lock();
+    if connections.iter().any(|c| c.id == request.connection_id) {
+        return Err(HV_STATUS_INVALID_CONNECTION_ID);
+    }
+    if connections.iter().any(|c| Arc::ptr_eq(&c.port, &port)) {
+        return Err(HV_STATUS_INVALID_PORT_ID);
+    }
+    if connections.len() >= MOST {
+        return Err(HV_STATUS_INSUFFICIENT_MEMORY);
+    }
+    let connection = Connection {
+        id: request.connection_id,
+        port,
+    };
+    connections
+        .push(connection, GFP_KERNEL_ACCOUNT)
+        .map_err(|_| HV_STATUS_INSUFFICIENT_MEMORY)
+}
+
+/// HvCallDisconnectPort. What waits in the port stays there.
+pub(super) fn disconnect(partition: &Partition, input: &[u8]) -> HvResult<()> {
+    let request: HvInputDeletePort = read(input)?;
+    let mut connections = partition.connections.lock();
+    let at = connections
+        .iter()
+        .position(|c| c.id == request.id)
+        .ok_or(HV_STATUS_INVALID_CONNECTION_ID)?;
+    let connection = connections.remove(at);
+    drop(connections);
+    drop(connection);
+    Ok(())
+}
+
+/// The partition's file is closed.
+pub(super) fn close(partition: &Partition) {
+    loop {
+        let mut ports = partition.machine.ports.lock();
+        let mine = |p: &Arc<Port>| p.owner_id == partition.summary.id;
+        let Some(at) = ports.iter().position(mine) else {
+            break;
+        };
+        let port = ports.remove(at);
+        drop(ports);
+        if let Ok(port) = port {
+            port.delete();
+        }
+    }
+    let connections = ::core::mem::take(&mut *partition.connections.lock());
+    drop(connections);
+}
+
+impl Partition {
+    /// The port behind connection `id`.
+    fn connected(&self, id: u32) -> HvResult<Arc<Port>> {
+        let connections = self.connections.lock();
+        connections
+            .iter()
+            .find(|c| c.id == id)
+            .map(|c| c.port.clone())
+            .ok_or(HV_STATUS_INVALID_CONNECTION_ID)
+    }
+
+    /// HvCallPostMessage of this partition's guest; `payload` is all that it could send.
+    pub(crate) fn post_message(&self, request: &PostMessage, payload: &[u8]) -> HvResult<()> {
+        let port = self.connected(request.connection)?;
+        let mut state = port.state.lock();
+        let Some(owner) = state.owner.clone() else {
+            return Err(HV_STATUS_INVALID_PORT_ID);
+        };
+        if port.target.flags.is_some() {
+            return Err(HV_STATUS_INVALID_PORT_ID);
+        }
+        let (message_type, size) = request.check()?;
+        if state.queue.len() >= PORT_BUFFERS {
+            return Err(HV_STATUS_INSUFFICIENT_BUFFERS);
+        }
+        let (_, target) = receiver(&owner, &port.target, VpShared::takes_messages)?;
+        if !target.takes_messages() {
+            return Err(HV_STATUS_INVALID_SYNIC_STATE);
+        }
+        let mut message = Queued {
+            message_type,
+            size,
+            payload: [0; HV_MESSAGE_PAYLOAD_BYTE_COUNT],
+        };
+        for (to, from) in message.payload.iter_mut().zip(payload) {
+            *to = *from;
+        }
+        state
+            .queue
+            .push_within_capacity(message)
+            .map_err(|_| HV_STATUS_INSUFFICIENT_BUFFERS)?;
+        port.deliver(&owner, &mut state);
+        drop(state);
+        Ok(())
+    }
+
+    /// HvCallSignalEvent of this partition's guest.
+    pub(crate) fn signal_event(&self, request: &SignalEvent) -> HvResult<()> {
+        let port = self.connected(request.connection)?;
+        let owner = port.state.lock().owner.clone();
+        let owner = owner.ok_or(HV_STATUS_INVALID_PORT_ID)?;
+        let flags = port.target.flags.ok_or(HV_STATUS_INVALID_PORT_ID)?;
+        let flag = request.flag(flags)?;
+        let (vp, target) = receiver(&owner, &port.target, VpShared::takes_events)?;
+        // A masked SINT takes messages, but no events.
+        if target.synic.is_masked(port.target.sint) {
+            return Err(HV_STATUS_INVALID_SYNIC_STATE);
+        }
+        let page = target.siefp.words();
+        let (outcome, _) = target.synic.signal(page, port.target.sint, flag);
+        match outcome {
+            Outcome::Off => Err(HV_STATUS_INVALID_SYNIC_STATE),
+            other => {
+                interrupt(&owner, target, vp, other);
+                Ok(())
+            }
+        }
+    }
+
+    /// Messages for the partition that wait: what of them now finds its slot free goes there.
+    pub(crate) fn deliver_messages(&self, vp: &VpShared) {
+        vp.clear_messages_wait();
+        let ports = self.machine.ports.lock();
+        for port in ports.iter().filter(|p| p.owner_id == self.summary.id) {
+            let mut state = port.state.lock();
+            port.deliver(self, &mut state);
+        }
+    }
+}
+
+/// The VP of `owner` that the port is for: the one it names, or the first that `takes`.
+fn receiver<'a>(
+    owner: &'a Partition,
+    target: &PortTarget,
+    takes: impl Fn(&VpShared) -> bool,
+) -> HvResult<(u32, &'a VpShared)> {
+    match target.vp {
+        Some(vp) => owner.vp(vp).map(|vp_| (vp, &vp_.shared)),
+        None => owner.shared_vps().find(|(_, shared)| takes(shared)),
+    }
+    .ok_or(HV_STATUS_INVALID_VP_INDEX)
+}
+
+impl Port {
+    /// Delivers as much as the target's slot takes, in the order in which it was posted (F-SY2, F-SY8).
+    fn deliver(&self, owner: &Partition, state: &mut State) {
+        let mut told = false;
+        while let Some(message) = state.queue.first() {
+            let Ok((vp, target)) = receiver(owner, &self.target, VpShared::takes_messages) else {
+                return;
+            };
+            let outcome = target.synic.post(
+                target.simp.words(),
+                self.target.sint,
+                message.message_type,
+                u64::from(self.id),
+                message.payload(),
+            );
+            match outcome {
+                // From now on the VP tells when a slot may be free; it may have become so before.
+                Outcome::Busy | Outcome::Off if !told => {
+                    told = true;
+                    target.set_messages_wait();
+                }
+                Outcome::Busy | Outcome::Off => return,
+                other => {
+                    let _ = state.queue.remove(0);
+                    told = false;
+                    interrupt(owner, target, vp, other);
+                }
+            }
+        }
+    }
+}
