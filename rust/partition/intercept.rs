@@ -186,7 +186,8 @@ impl Intercepts {
     }
 
     fn set_msr(&self, machine: &Machine, msr: u32, access: u32) -> HvResult<()> {
-        // An exit of an MSR that is in the bitmap no longer finds it in the table no longer either.
+        // What goes, goes from the bitmap first: an exit that does not find it in the table is then
+        // repeated, and does not exit again.
         let before = self.msrs.get(msr);
         if before & !access != 0 {
             self.set_in_bitmap(machine, msr, access & before)?;

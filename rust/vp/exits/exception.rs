@@ -41,7 +41,7 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
     {
         vmcs.modify(GUEST_INTERRUPTIBILITY_INFO, 0, interruptibility::NMI);
     }
-    // ICEBP is none for the VMM (H-P13).
+    // ICEBP is none for the VMM (H-P13). INT3 is, other than there: debuggers in VMMs work by it.
     let intercepted = r.partition.intercepts.exceptions() >> (info.vector() & 31) & 1 != 0
         && info.kind() != intr_type::PRIVILEGED_SOFT_EXCEPTION;
     if intercepted && info.vector() != vector::MC {

@@ -266,6 +266,56 @@ code! {
         "mov [0x2218], edx"
         "jmp 11b";
 
+    /// x2APIC on; spins. Its handler, at ENTRY + 2, frees slot 2 of the message page at 0x20000; its first WRMSR is
+    /// EOM.
+    quiet "16":
+        ".byte 0xeb, 2f - 1f"
+        "1: push 0x2000"
+        "pop ds"
+        "mov dword ptr ds:[0x200], 0"
+        "mov ecx, 0x40000084"
+        "xor eax, eax"
+        "xor edx, edx"
+        "wrmsr"
+        "mov ecx, 0x80b"
+        "wrmsr"
+        "iret"
+        "2: mov ecx, 0x1b"
+        "rdmsr"
+        "or eax, 0xc00"
+        "wrmsr"
+        "mov ecx, 0x80f"
+        "mov eax, 0x1ff"
+        "xor edx, edx"
+        "wrmsr"
+        "sti"
+        "inc dword ptr ds:[0x2000]"
+        "3: jmp 3b";
+
+    /// DS flat: from 2 MiB to 512 MiB, each ESI bytes, its address XOR EDI; port 0x81; how many are wrong, at port 0x80.
+    fill_and_check "16":
+        "mov ebx, 0x200000"
+        "1: mov eax, ebx"
+        "xor eax, edi"
+        "mov ds:[ebx], eax"
+        "add ebx, esi"
+        "cmp ebx, 0x20000000"
+        "jb 1b"
+        "out 0x81, al"
+        "xor ecx, ecx"
+        "mov ebx, 0x200000"
+        "2: mov eax, ebx"
+        "xor eax, edi"
+        "cmp ds:[ebx], eax"
+        "je 3f"
+        "inc ecx"
+        "3: add ebx, esi"
+        "cmp ebx, 0x20000000"
+        "jb 2b"
+        "mov eax, ecx"
+        "out 0x80, eax"
+        "4: jmp 4b";
+
     /// RDMSR for ever, counting.
     rdmsr_loop "16":
         "1: inc dword ptr ds:[0x2000]"

@@ -560,14 +560,20 @@ pub fn cases() -> Vec<Case> {
         case("intercept: KERNEL_GS_BASE by index", || {
             msr_index(0xc000_0102, 0x8_0002, 0x7fff_1234_5678)
         }),
-        case("intercept: MSRs that nobody implements", unimplemented),
+        case(
+            "intercept: MSRs that nobody implements [H-P13]",
+            unimplemented,
+        ),
         case("intercept: an MSR, while the VP runs", while_running),
-        case("intercept: #UD, but not INT 6", invalid_opcode),
+        case(
+            "intercept: #UD, but not INT 6 [H-P13 H-P17]",
+            invalid_opcode,
+        ),
         case("intercept: INT3 and single steps", breakpoint_and_steps),
         case("intercept: #PF and #GP with error codes", page_fault),
         case("intercept: #GP during delivery", during_delivery),
         case("intercept: hypercalls", hypercalls),
-        case("intercept: what is refused", refusals),
+        case("intercept: what is refused [H-4D]", refusals),
         case("intercept: 32 leaves", || full(CPUID, EXECUTE)),
         case("intercept: 32 MSRs", || full(MSR_INDEX, READ)),
     ]

@@ -4,6 +4,7 @@
 use std::os::fd::AsRawFd;
 
 use crate::cases::meminfo;
+use crate::cases::messages::io;
 use crate::guests::{self, Code};
 use crate::hvrs;
 use crate::run::{case, ensure, equal, errno, eventually, good, reaped, Case, Outcome, Stop};
@@ -105,6 +106,44 @@ fn cycle(_: u64) -> Outcome {
 fn run_cycle(_: u64) -> Outcome {
     let guest = Guest::new(guests::out_loop())?;
     good("RUN_VP", guest.vp().run())?;
+    Ok(())
+}
+
+/// Ten guests of 512 MiB at once, each with its own words in a page of each 128 KiB; together they are more than the host's
+/// memory.
+fn large() -> Outcome {
+    const SIZE: usize = 512 << 20;
+    let all: Vec<_> = (0..10u64)
+        .map(|n| {
+            let memory = Memory::new(SIZE);
+            memory.advise(0, SIZE, libc::MADV_NOHUGEPAGE);
+            let guest = Guest::with(guests::fill_and_check(), 1, SUPER_PAGES, memory)?;
+            let set = guest.vp().set(&[
+                (names::HV_X64_REGISTER_DS, segment(0, 0, u32::MAX, 0x8093)),
+                (names::HV_X64_REGISTER_RAX + 6, (128 << 10, 0)),
+                (names::HV_X64_REGISTER_RAX + 7, (0x1111_1111 * n, 0)),
+            ]);
+            set.map_err(|e| Stop::Fail(format!("{e:?}")))?;
+            Ok(guest)
+        })
+        .collect::<Result<Vec<_>, Stop>>()?;
+    let filled: Vec<_> = all
+        .iter()
+        .map(|g| crate::threads::run_once(g.vp()))
+        .collect();
+    for (guest, running) in all.iter().zip(filled) {
+        let message = good("RUN_VP", running.wait(60)?)?;
+        equal("port", io(&message)?.port_number, 0x81)?;
+        good("skip", crate::threads::skip(guest.vp(), &message))?;
+    }
+    let checked: Vec<_> = all
+        .iter()
+        .map(|g| crate::threads::run_once(g.vp()))
+        .collect();
+    for running in checked {
+        let info = io(&good("RUN_VP", running.wait(60)?)?)?;
+        equal("port, wrong words", (info.port_number, info.rax), (0x80, 0))?;
+    }
     Ok(())
 }
 
@@ -269,6 +308,7 @@ pub fn cases(module: Option<String>) -> Vec<Case> {
             || no_leak(400, 1000, run_cycle),
         )
         .within(180),
+        case("ten guests of 512 MiB, each verifies its memory", large).within(120),
         case("the creator dies, its child keeps the files", orphaned),
         case("SIGSTOP stops the guest, SIGCONT lets it go on", stopped),
         case("two partitions at once, each with its own memory", || {

@@ -485,7 +485,7 @@ pub fn cases() -> Vec<Case> {
         case("state: ExtINT by PENDING_EVENT0", extint),
         case("state: TSC set on several VPs", tsc),
         case("state: CPUID results", cpuid_results),
-        case("state: CPUID intercepts", cpuid_intercept),
+        case("state: CPUID intercepts [C-R10 H-4D]", cpuid_intercept),
         case("state: CPUID results in a guest", cpuid_in_guest),
         // Task priority is CR8's; LDR, ISR 0x31 and IRR 0x41.
         case("state: LAPIC, logical id", || {

@@ -4,6 +4,7 @@
 use crate::cases::messages::io;
 use crate::guests;
 use crate::run::{case, ensure, equal, eventually, good, Case, Outcome, Stop};
+use crate::sys::Memory;
 use crate::threads::{interrupted, run_once, skip, started};
 use crate::vm::*;
 
@@ -157,8 +158,39 @@ fn notice() -> Outcome {
     told(1 << 15)
 }
 
+/// The notice comes as soon as the guest says that it has freed the slot.
+fn notice_at_eom() -> Outcome {
+    let code = guests::quiet();
+    let guest = Guest::with_features(code, 1, FLAGS, u64::MAX, Memory::new(RAM))?;
+    // The first WRMSR.
+    let eom = code.bytes().windows(2).position(|b| b == [0x0f, 0x30]);
+    let eom = eom.ok_or_else(|| Stop::Fail("no WRMSR".into()))?;
+    let handler = ENTRY as u32 + 2;
+    guest
+        .memory
+        .write(4 * VECTOR as usize, &handler.to_le_bytes());
+    let vp = guest.vp();
+    enable(vp)?;
+    let running = run_once(vp);
+    started(&guest.memory)?;
+    interrupted(running.interrupt()?)?;
+    for n in 1..=10 {
+        let call = |word| post(0, 0, 2, 0x8000_0001, 4, word);
+        equal("first", status(call(n), &guest.partition), 0)?;
+        let refused = status(call(0), &guest.partition);
+        equal("second", refused, INSUFFICIENT_BUFFERS)?;
+        vp.set_register(0x1_0006, 1 << 50)?;
+        let info = vp.message()?.to_sint_deliverable_info();
+        let info = info.map_err(|_| Stop::Fail("another message".into()))?;
+        let (sints, rip) = (info.deliverable_sints, info.header.rip);
+        equal("SINTs, RIP", (sints, rip), (1 << 2, ENTRY + eom as u64 + 2))?;
+    }
+    Ok(())
+}
+
 pub fn cases() -> Vec<Case> {
     vec![
+        case("SINT_DELIVERABLE: at the guest's EOM", notice_at_eom),
         case("SINT_DELIVERABLE: told once when a slot is free", notice),
         case(
             "POST_MESSAGE_DIRECT: wakes the VP, with the message [H-C1 F-SY2]",
