@@ -334,7 +334,7 @@ impl Partition {
 
     /// Leaf of CPUID at 0x400000xx.
     pub(crate) fn hv_cpuid(&self, config: &Config, leaf: u32) -> [u32; 4] {
-        hv1::cpuid(leaf, &config.features, self.guest_os_id()).unwrap_or([0; 4])
+        hv1::cpuid(leaf, &config.features).unwrap_or([0; 4])
     }
 
     /// HV_X64_MSR_GUEST_OS_ID.

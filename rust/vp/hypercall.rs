@@ -11,7 +11,8 @@ use super::Vp;
 use crate::partition::memory::{Access, Resolved};
 use crate::partition::{Config, Partition};
 use hv1::hypercall::{
-    Arguments, CallId, CallRow, ContextLimits, Convention, InitialVpContext, Requester, Stop, Words,
+    fast_input_size, Arguments, CallId, CallRow, ContextLimits, Convention, InitialVpContext,
+    Requester, Stop, Words,
 };
 use hv1::port::{PostMessage, SignalEvent};
 use hvdef::*;
@@ -144,9 +145,12 @@ impl Call<'_> {
         let mut bytes =
             KVec::from_elem(0u8, size, GFP_KERNEL_ACCOUNT).map_err(|e| Err(e.into()))?;
         if self.arguments.control.fast() {
-            // No call here has more than two words.
+            let xmm = registers::xmm_0_to_5(core).map(|x| [x.low, x.high]);
             let words = [self.arguments.input, self.arguments.output];
-            for (to, from) in bytes.chunks_mut(8).zip(words) {
+            for (to, from) in bytes
+                .chunks_mut(8)
+                .zip(Iterator::chain(words.iter(), xmm.as_flattened()))
+            {
                 for (to, from) in to.iter_mut().zip(from.to_le_bytes()) {
                     *to = from;
                 }
@@ -163,6 +167,11 @@ impl Call<'_> {
 
     /// Writes to the output, from its byte `at` on.
     fn output(&self, core: &mut VpCore, at: usize, bytes: &[u8]) -> Outcome<()> {
+        if self.arguments.control.fast() {
+            let first = fast_input_size(self.row, self.arguments.control) - 16 + at;
+            registers::write_xmm(core, first, bytes);
+            return Ok(());
+        }
         let gpa = self.arguments.output + at as u64;
         let memory = &self.partition.memory;
         memory
@@ -170,6 +179,14 @@ impl Call<'_> {
             .ok_or(Ok(Missing::Call(Called::Again)))?;
         // Dirty tracking may have been read in between: what is written is dirty afterwards.
         self.reach(core, gpa, Access::Write)
+    }
+
+    /// Sees to it that there is a place for output.
+    fn reach_output(&self, core: &mut VpCore) -> Outcome<()> {
+        if self.arguments.control.fast() {
+            return Ok(());
+        }
+        self.reach(core, self.arguments.output, Access::Write)
     }
 
     /// Sees to it that the guest could make the access.
@@ -198,7 +215,7 @@ impl Call<'_> {
     fn vp_indexes(&mut self, core: &mut VpCore, input: &[u8]) -> Outcome<()> {
         let judged = self.requester.of_apic_ids(&mut Input(input));
         judged.map_err(|stop| Ok(stop.into()))?;
-        self.reach(core, self.arguments.output, Access::Write)?;
+        self.reach_output(core)?;
         let control = self.arguments.control;
         for element in control.rep_start()..control.rep_count() {
             let at = 8 * usize::from(element);
@@ -294,7 +311,7 @@ impl Call<'_> {
     /// HvCallGetVpRegisters.
     fn get_registers(&mut self, core: &mut VpCore, input: &[u8]) -> Outcome<()> {
         self.check_own(input)?;
-        self.reach(core, self.arguments.output, Access::Write)?;
+        self.reach_output(core)?;
         let names = self.list(input, 4);
         let mut values =
             KVec::from_elem(0u8, names.len() * 4, GFP_KERNEL_ACCOUNT).map_err(|e| Err(e.into()))?;

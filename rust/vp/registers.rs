@@ -313,6 +313,24 @@ const XSAVE_ST: usize = 32;
 const XSAVE_XMM: usize = 160;
 const XSAVE_BV: usize = 512;
 
+/// Writes into XMM0 to XMM5, from byte `at` of them on.
+pub(crate) fn write_xmm(core: &mut VpCore, at: usize, bytes: &[u8]) {
+    let area = core.guest.xsave.bytes_mut();
+    let initial = area.get(XSAVE_BV).is_some_and(|bv| *bv & 2 == 0);
+    let Some(registers) = area.get_mut(XSAVE_XMM..XSAVE_XMM + 256) else {
+        return;
+    };
+    if initial {
+        registers.fill(0);
+    }
+    if let Some(to) = registers.get_mut(at..at + bytes.len()) {
+        to.copy_from_slice(bytes);
+    }
+    if let Some(bv) = area.get_mut(XSAVE_BV) {
+        *bv |= 2;
+    }
+}
+
 /// The event that the next entry injects.
 pub(crate) fn pending_interruption(core: &VpCore) -> HvX64PendingInterruption {
     match core.injection {

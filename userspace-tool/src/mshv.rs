@@ -138,6 +138,7 @@ pub fn synthetic_features() -> u64 {
         bits.set_direct_synthetic_timers(1);
         bits.set_access_vp_regs(1);
         bits.set_start_virtual_processor(1);
+        bits.set_fast_hypercall_output(1);
         features.as_uint64[0]
     }
 }

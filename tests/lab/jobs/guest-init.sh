@@ -39,6 +39,15 @@ memory_size() {
 	[ "$kilobytes" -le $((memory * 1024)) ] && [ "$kilobytes" -ge $((memory * 1024 * 7 / 10)) ]
 }
 hypervisor_found() { dmesg | grep 'Hypervisor detected: Microsoft Hyper-V'; }
+hypervisor_version() {
+	dmesg | grep 'Hyper-V: Hypervisor Build'
+	dmesg | grep -q 'Hyper-V: Hypervisor Build 10\.0\.20348\.'
+}
+# Linux asks for IPIs by hypercall and GUEST_IDLE before it does.
+pv_spinlocks() {
+	dmesg | grep 'Hyper-V: PV spinlocks'
+	dmesg | grep -q 'Hyper-V: PV spinlocks enabled'
+}
 clocksource() {
 	cat /sys/devices/system/clocksource/clocksource0/current_clocksource
 	[ "$(cat /sys/devices/system/clocksource/clocksource0/current_clocksource)" = hyperv_clocksource_tsc_page ]
@@ -122,6 +131,8 @@ boot)
 	check "clocksource is the reference TSC page" "M-21" clocksource
 	check "clock events are synthetic timers" "M-B0 F-TM7 C-3A3 C-3D19" clockevents
 	check "TLB flushes and IPIs are hypercalls" "H-02 H-03 H-0B H-15 C-4A2 C-4A10" processor_calls
+	check "the hypervisor's version is known early" "C-02 C-R3" hypervisor_version
+	check "spinlocks wait by the hypervisor" "M-F0 C-3A10" pv_spinlocks
 	check "every VP computes the same" - every_cpu_computes
 	check "sleep" - sleep_a_second
 	check "timers tick on every VP" "F-TM2 F-TM8" timers_tick

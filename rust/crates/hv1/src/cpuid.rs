@@ -18,9 +18,10 @@ pub const SPIN_WAIT_COUNT: u32 = 0xfff;
 
 /// EAX, EBX, ECX, EDX of a hypervisor leaf; `None` if the leaf is not one, or the partition has no interface.
 ///
-/// `guest_os_id` is the guest's HV_X64_MSR_GUEST_OS_ID: leaf 0x40000002 reads zero until it is set (C-R3).
+/// Leaf 0x40000002 does not wait for the guest's identity: the TLFS of 2012 to 2018 had it do so, today's does not, and
+/// guests that read it first show that Hyper-V itself does not (C-R3).
 #[inline(always)]
-pub fn cpuid(leaf: u32, features: &PartitionFeatures, guest_os_id: u64) -> Option<[u32; 4]> {
+pub fn cpuid(leaf: u32, features: &PartitionFeatures) -> Option<[u32; 4]> {
     if !HYPERV_CPUID_RANGE.contains(&leaf) || !features.hv1() {
         return None;
     }
@@ -28,7 +29,7 @@ pub fn cpuid(leaf: u32, features: &PartitionFeatures, guest_os_id: u64) -> Optio
     Some(match leaf {
         HYPERV_CPUID_VENDOR_AND_MAX_FUNCTIONS => [MAX_LEAF, ebx, ecx, edx],
         HYPERV_CPUID_INTERFACE => [HYPERV_INTERFACE_SIGNATURE, 0, 0, 0],
-        HYPERV_CPUID_VERSION if guest_os_id != 0 => {
+        HYPERV_CPUID_VERSION => {
             let v = features.version;
             [
                 v.build,
@@ -75,7 +76,7 @@ mod tests {
     /// C-00A, C-00B, C-01, C-R2.
     #[test]
     fn signatures() {
-        let [max, b, c, d] = cpuid(0x4000_0000, &all(), 0).unwrap();
+        let [max, b, c, d] = cpuid(0x4000_0000, &all()).unwrap();
         assert!(max >= 0x4000_0005);
         let mut name = std::vec::Vec::new();
         for r in [b, c, d] {
@@ -83,16 +84,15 @@ mod tests {
         }
         assert_eq!(name, b"Microsoft Hv");
         assert_eq!(
-            cpuid(0x4000_0001, &all(), 0).unwrap()[0].to_le_bytes(),
+            cpuid(0x4000_0001, &all()).unwrap()[0].to_le_bytes(),
             *b"Hv#1"
         );
     }
 
     /// C-R3.
     #[test]
-    fn identity_needs_a_guest_os_id() {
-        assert_eq!(cpuid(0x4000_0002, &all(), 0), Some([0; 4]));
-        let [build, version, ..] = cpuid(0x4000_0002, &all(), 1).unwrap();
+    fn identity() {
+        let [build, version, ..] = cpuid(0x4000_0002, &all()).unwrap();
         assert_eq!((build, version), (20348, 0x000a_0000));
     }
 
@@ -100,12 +100,12 @@ mod tests {
     #[test]
     fn features() {
         assert_eq!(
-            cpuid(0x4000_0003, &all(), 0),
-            Some([0xe7f, 0x22_0030, 0, 0xe_4530])
+            cpuid(0x4000_0003, &all()),
+            Some([0xe7f, 0x2a_0030, 0, 0xe_c530])
         );
         let least =
             PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());
-        assert_eq!(cpuid(0x4000_0003, &least, 0), Some([0x60, 0, 0, 0x4_0410]));
+        assert_eq!(cpuid(0x4000_0003, &least), Some([0x60, 0, 0, 0x4_0410]));
     }
 
     /// C-4A2, C-4A5, C-4A10, C-4A11, C-4B, C-4C, C-5, C-6; E13.
@@ -116,14 +116,14 @@ mod tests {
             | HvRecommendations::USE_SYNTHETIC_CLUSTER_IPI
             | HvRecommendations::USE_EX_PROCESSOR_MASKS;
         assert_eq!(
-            cpuid(0x4000_0004, &all(), 0),
+            cpuid(0x4000_0004, &all()),
             Some([all_of_them.bits(), 0xfff, 39, 0])
         );
         let f = PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());
-        assert_eq!(cpuid(0x4000_0004, &f, 0).unwrap()[1], u32::MAX);
-        assert_eq!(cpuid(0x4000_0005, &all(), 0), Some([64, 0, 0, 0]));
+        assert_eq!(cpuid(0x4000_0004, &f).unwrap()[1], u32::MAX);
+        assert_eq!(cpuid(0x4000_0005, &all()), Some([64, 0, 0, 0]));
         assert_eq!(
-            cpuid(0x4000_0006, &all(), 0),
+            cpuid(0x4000_0006, &all()),
             Some([(1 << 1) | (1 << 3), 0, 0, 0])
         );
     }
@@ -132,12 +132,12 @@ mod tests {
     #[test]
     fn the_rest() {
         for leaf in 0x4000_0007..=0x4000_00ff {
-            assert_eq!(cpuid(leaf, &all(), 1), Some([0; 4]));
+            assert_eq!(cpuid(leaf, &all()), Some([0; 4]));
         }
         for leaf in [0, 1, 0x3fff_ffff, 0x4000_0100, 0x8000_0000] {
-            assert_eq!(cpuid(leaf, &all(), 1), None);
+            assert_eq!(cpuid(leaf, &all()), None);
         }
         let none = PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT, limits());
-        assert_eq!(cpuid(0x4000_0000, &none, 1), None);
+        assert_eq!(cpuid(0x4000_0000, &none), None);
     }
 }

@@ -91,6 +91,7 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::NOTIFY_LONG_SPIN_WAIT)
     .union(Synthetic::ACCESS_VP_REGS)
     .union(Synthetic::SIGNAL_EVENTS)
+    .union(Synthetic::FAST_HYPERCALL_OUTPUT)
     .union(Synthetic::START_VIRTUAL_PROCESSOR);
 
 /// What is done by the local APIC, or waits for its interrupts.
@@ -102,7 +103,7 @@ const BY_LAPIC: HvSyntheticProcessorFeatures = Synthetic::ACCESS_SYNIC_REGS
     .union(Synthetic::SYNTHETIC_CLUSTER_IPI);
 
 /// Which privilege each synthetic feature brings.
-const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 13] = [
+const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 14] = [
     (
         Synthetic::ACCESS_VP_RUN_TIME_REG,
         Privilege::ACCESS_VP_RUN_TIME_REG,
@@ -141,6 +142,10 @@ const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 13] = [
     (
         Synthetic::SIGNAL_EVENTS,
         Privilege::POST_MESSAGES.union(Privilege::SIGNAL_EVENTS),
+    ),
+    (
+        Synthetic::FAST_HYPERCALL_OUTPUT,
+        Privilege::FAST_HYPERCALL_OUTPUT,
     ),
     (Synthetic::ACCESS_VP_REGS, Privilege::ACCESS_VP_REGISTERS),
     (
@@ -200,6 +205,10 @@ impl PartitionFeatures {
                 )
                 .union(HvFeaturesEdx::XMM_REGISTERS_FOR_FAST_HYPERCALL_AVAILABLE.when(hv1))
                 .union(
+                    HvFeaturesEdx::FAST_HYPERCALL_OUTPUT_AVAILABLE
+                        .when(privileges.contains(Privilege::FAST_HYPERCALL_OUTPUT)),
+                )
+                .union(
                     HvFeaturesEdx::EXTENDED_GVA_RANGES_FOR_FLUSH_VIRTUAL_ADDRESS_LIST_AVAILABLE
                         .when(flush && synthetic.contains(ranges)),
                 ),
@@ -226,6 +235,13 @@ impl PartitionFeatures {
     pub const fn xmm_input(&self) -> bool {
         self.edx
             .contains(HvFeaturesEdx::XMM_REGISTERS_FOR_FAST_HYPERCALL_AVAILABLE)
+    }
+
+    /// Whether fast calls may have output, in XMM registers.
+    #[inline(always)]
+    pub const fn xmm_output(&self) -> bool {
+        self.edx
+            .contains(HvFeaturesEdx::FAST_HYPERCALL_OUTPUT_AVAILABLE)
     }
 
     /// Whether HvCallFlushVirtualAddressList takes the extended format of ranges.

@@ -58,7 +58,9 @@ pub fn dispatch(
     }
     let control = arguments.control;
     let row = call(control.code()).filter(|row| row.doors.guest);
-    if row.is_some_and(|row| needs_xmm(row, control)) && !features.xmm_input() {
+    let uses =
+        |needs: fn(&CallRow, HvHypercallInput) -> bool| row.is_some_and(|row| needs(row, control));
+    if uses(needs_xmm) && !features.xmm_input() || uses(has_fast_output) && !features.xmm_output() {
         return Dispatch::Undefined;
     }
     let status = match row {
@@ -81,6 +83,27 @@ pub fn dispatch(
 #[inline(always)]
 fn needs_xmm(row: &CallRow, control: HvHypercallInput) -> bool {
     control.fast() && row.fast && row.input.announced(control) > 16
+}
+
+/// Whether registers are to hold output.
+#[inline(always)]
+fn has_fast_output(row: &CallRow, control: HvHypercallInput) -> bool {
+    control.fast() && row.fast && row.output.announced(control) != 0
+}
+
+/// Bytes of registers that a fast call's input takes: output begins with the next register of 16 bytes.
+#[inline(always)]
+pub fn fast_input_size(row: &CallRow, control: HvHypercallInput) -> usize {
+    row.input.announced(control).next_multiple_of(16)
+}
+
+/// Bytes of registers that a fast call needs.
+#[inline(always)]
+fn fast_size(row: &CallRow, control: HvHypercallInput) -> usize {
+    match row.output.announced(control) {
+        0 => row.input.announced(control),
+        output => fast_input_size(row, control) + output,
+    }
 }
 
 /// Privilege, control word, place of the parameters.
@@ -123,7 +146,7 @@ fn check_control(row: &CallRow, control: HvHypercallInput) -> HvStatus {
         && !control.nested()
         && (row.input.variable || control.variable_header_size() == 0)
         && reps_are_legal
-        && (!control.fast() || row.fast && row.input.announced(control) <= FAST_WORDS * 8);
+        && (!control.fast() || row.fast && fast_size(row, control) <= FAST_WORDS * 8);
     if legal {
         HV_STATUS_SUCCESS
     } else {

@@ -204,9 +204,9 @@ table! {
         bytes(HvInputSetPartitionProperty::SIZE) => NOTHING, PARENT FREE;
     "H-4D" HvCallInstallIntercept InstallIntercept Simple fast false
         bytes(HvInputInstallIntercept::SIZE) => NOTHING, PARENT FREE;
-    "H-50" HvCallGetVpRegisters GetVpRegisters Rep fast false
+    "H-50" HvCallGetVpRegisters GetVpRegisters Rep fast true
         list(HvInputGetVpRegisters::SIZE, 4) => list(0, HvRegisterValue::SIZE), BOTH REGISTERS;
-    "H-51" HvCallSetVpRegisters SetVpRegisters Rep fast false
+    "H-51" HvCallSetVpRegisters SetVpRegisters Rep fast true
         list(HvInputSetVpRegisters::SIZE, HvRegisterAssoc::SIZE) => NOTHING, BOTH REGISTERS;
     "H-52" HvCallTranslateVirtualAddress TranslateVirtualAddress Simple fast false
         bytes(HvInputTranslateVirtualAddress::SIZE) => bytes(HvOutputTranslateVirtualAddress::SIZE), PARENT FREE;
@@ -231,7 +231,7 @@ table! {
     "H-99" HvCallStartVirtualProcessor StartVirtualProcessor Simple fast false
         bytes(240) => NOTHING, GUEST START;
     // Elements are 8 bytes, the upper half padding, as the TLFS has it; Linux asks for one only.
-    "H-9A" HvCallGetVpIndexFromApicId GetVpIndexFromApicId Rep fast false
+    "H-9A" HvCallGetVpIndexFromApicId GetVpIndexFromApicId Rep fast true
         list(16, 8) => list(0, 8), GUEST START;
     "H-C0" HvCallSignalEventDirect SignalEventDirect Simple fast false
         bytes(HvInputSignalEventDirect::SIZE) => bytes(HvOutputSignalEventDirect::SIZE), PARENT FREE;

@@ -39,11 +39,7 @@ image!(
             hypervisor::recommendations
         ),
         test!(hypervisor_vp_limit, "C-R6 C-5", hypervisor::vp_limit),
-        test!(
-            hypervisor_identity_gated,
-            "C-R3 C-02 K-24",
-            hypervisor::identity_gated
-        ),
+        test!(hypervisor_identity, "C-R3 C-02", hypervisor::identity),
         test!(
             hypervisor_same_on_all_vps,
             "C-R4",
