@@ -5,10 +5,10 @@
 use crate::partition::ports::Port;
 use crate::sys::bindings::hvrs_partition_info;
 use crate::sys::eopnotsupp;
-use crate::sys::host::Notifiers;
+use crate::sys::oops::Notifiers;
 use crate::sys::pages::Pages;
 use crate::vmx::capabilities::Capabilities;
-use crate::vmx::root::{Published, Root};
+use crate::vmx::root::Root;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use ept::VpidPool;
 use kernel::new_mutex;
@@ -118,7 +118,6 @@ pub(crate) struct Options {
 #[pin_data]
 pub(crate) struct Machine {
     _notifiers: Notifiers,
-    _published: Published,
     /// Parameters.
     pub(crate) options: Options,
     /// VMX.
@@ -148,12 +147,10 @@ impl Machine {
             eopnotsupp()
         })?;
         let root = Arc::new(Root::new(caps)?, GFP_KERNEL)?;
-        let published = Root::publish(root.clone());
         let msr_bitmap = msr_bitmap()?;
         Arc::pin_init(
             try_pin_init!(Self {
-                _notifiers: Notifiers::register()?,
-                _published: published,
+                _notifiers: Notifiers::register(root.clone())?,
                 options,
                 root,
                 msr_bitmap,

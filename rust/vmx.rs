@@ -5,6 +5,7 @@
 pub(crate) mod capabilities;
 pub(crate) mod controls;
 pub(crate) mod counts;
+pub(crate) mod entry;
 pub(crate) mod host_state;
 pub(crate) mod insn;
 pub(crate) mod percpu;

@@ -31,7 +31,7 @@ use crate::sys::thread::{Thread, ThreadId};
 use crate::sys::user;
 use crate::sys::{host, window};
 use crate::vmx::insn::rdtsc;
-use crate::vmx::vmcs::CurrentVmcs;
+use crate::vmx::vmcs::{CurrentVmcs, Vmcs};
 use ::core::sync::atomic::{AtomicBool, Ordering};
 use cpumodel::{Overrides, VpCpuidInput};
 use entry::Running;
@@ -67,7 +67,14 @@ pub(crate) struct Vp {
     /// The thread that ran the VP last.
     thread: Published<Thread>,
     #[pin]
-    core: InterruptibleMutex<VpCore>,
+    own: InterruptibleMutex<Own>,
+}
+
+/// What the VP's thread alone has.
+struct Own {
+    /// What the CPU holds between windows.
+    vmcs: Vmcs,
+    core: VpCore,
 }
 
 impl Vp {
@@ -104,9 +111,9 @@ impl Vp {
                 register_page_mapped: AtomicBool::new(false),
                 message_page: Pages::new(0)?,
                 thread: Published::new(),
-                core <- InterruptibleMutex::new(
-                    core,
-                    c"VpCore",
+                own <- InterruptibleMutex::new(
+                    Own { vmcs: Vmcs::new(&machine.root.caps)?, core },
+                    c"Vp::own",
                     kernel::static_lock_class!(),
                 ),
             }),
@@ -123,13 +130,13 @@ impl Vp {
     fn run(&self, partition: &Partition, arg: usize) -> Result {
         partition.check_creator()?;
         let config = partition.config()?;
-        let mut guard = self.core.lock()?;
-        let core = &mut *guard;
-        core.intercepted = false;
-        if core.thread != ThreadId::current() {
+        let mut guard = self.own.lock()?;
+        let own = &mut *guard;
+        own.core.intercepted = false;
+        if own.core.thread != ThreadId::current() {
             self.thread
                 .replace(Some(KBox::new(Thread::current(), GFP_KERNEL_ACCOUNT)?));
-            core.thread = ThreadId::current();
+            own.core.thread = ThreadId::current();
         }
         let mut message = Message::new();
         let mut page_is_new = self.register_page_mapped.load(Ordering::Relaxed);
@@ -137,14 +144,14 @@ impl Vp {
             window::handle_work()?;
             let take_page = ::core::mem::take(&mut page_is_new);
             if take_page {
-                registers::page::take_xmm(&self.register_page, core);
+                registers::page::take_xmm(&self.register_page, &mut own.core);
             }
             let mut capture = None;
             let leave = entry::run(
                 self,
                 partition,
                 config,
-                core,
+                own,
                 |r| {
                     if take_page {
                         registers::page::take(&self.register_page, r.core, &r.window.vmcs);
@@ -158,13 +165,13 @@ impl Vp {
                 |r| self.capture(r, &mut capture),
             )?;
             if capture.is_some() && self.fills_register_page(leave) {
-                registers::page::fill_xmm(&self.register_page, core);
+                registers::page::fill_xmm(&self.register_page, &own.core);
             }
-            if self.dispatch(partition, config, core, leave, &mut capture, &mut message)? {
+            if self.dispatch(partition, config, own, leave, &mut capture, &mut message)? {
                 break;
             }
         }
-        core.intercepted = true;
+        own.core.intercepted = true;
         message.publish(&self.message_page);
         user::write_bytes(arg, message.bytes())
     }
@@ -226,17 +233,17 @@ impl Vp {
     /// [`Self::capture`] after the window.
     fn capture_late(
         &self,
-        core: &mut VpCore,
+        own: &mut Own,
         partition: &Partition,
         capture: &mut Option<message::Capture>,
     ) -> Result {
-        core.ram = 0..0;
+        own.core.ram = 0..0;
         let fill = self.register_page_mapped.load(Ordering::Relaxed);
-        self.with_vmcs_of(core, partition, |core, vmcs| {
+        self.with_vmcs_of(own, partition, |core, vmcs| {
             self.capture_from(core, vmcs, fill, capture);
         })?;
         if fill {
-            registers::page::fill_xmm(&self.register_page, core);
+            registers::page::fill_xmm(&self.register_page, &own.core);
         }
         Ok(())
     }
@@ -246,11 +253,12 @@ impl Vp {
         &self,
         partition: &Partition,
         config: &Config,
-        core: &mut VpCore,
+        own: &mut Own,
         leave: Leave,
         capture: &mut Option<message::Capture>,
         message: &mut Message,
     ) -> Result<bool> {
+        let core = &mut own.core;
         match leave {
             Leave::Again | Leave::Host => Ok(false),
             Leave::Yield => {
@@ -358,8 +366,9 @@ impl Vp {
                 }
                 // `core.ram` promised memory.
                 if capture.is_none() {
-                    self.capture_late(core, partition, capture)?;
+                    self.capture_late(own, partition, capture)?;
                 }
+                let core = &mut own.core;
                 let Some(capture) = capture else {
                     return Err(EIO);
                 };
@@ -513,18 +522,17 @@ impl Vp {
         partition: &Partition,
         f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
     ) -> Result<R> {
-        self.with_vmcs_of(&mut *self.core.lock()?, partition, f)
+        self.with_vmcs_of(&mut *self.own.lock()?, partition, f)
     }
 
     fn with_vmcs_of<R>(
         &self,
-        core: &mut VpCore,
+        Own { vmcs, core }: &mut Own,
         partition: &Partition,
         f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
     ) -> Result<R> {
         let config = partition.config()?;
-        let region = core.vmcs.region();
-        self.machine.root.with_vmcs(region, |current| {
+        self.machine.root.with_vmcs(vmcs, |current| {
             if !core.vmcs_ready {
                 setup::initialize(current, core, &self.machine, partition, config);
             }
@@ -558,7 +566,7 @@ impl Vp {
 
     /// Runs `f` on the VP's state, between runs.
     pub(crate) fn with_core<R>(&self, f: impl FnOnce(&mut VpCore) -> R) -> Result<R> {
-        Ok(f(&mut *self.core.lock()?))
+        Ok(f(&mut self.own.lock()?.core))
     }
 }
 
@@ -633,8 +641,8 @@ impl FileOps for VpFile {
                 vp.register_page_mapped.store(true, Ordering::Relaxed);
                 // Not waiting: the caller holds mmap_lock, which the thread that runs the VP
                 // may want. That thread fills the page at the next intercept.
-                if let Some(mut core) = vp.core.try_lock() {
-                    vp.with_vmcs_of(&mut core, &this.partition, |core, vmcs| {
+                if let Some(mut own) = vp.own.try_lock() {
+                    vp.with_vmcs_of(&mut own, &this.partition, |core, vmcs| {
                         let capture = message::Capture::new(core, vmcs);
                         registers::page::fill(&vp.register_page, core, vmcs, &capture);
                         registers::page::fill_xmm(&vp.register_page, core);

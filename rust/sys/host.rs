@@ -112,25 +112,6 @@ pub(crate) fn log_guest_text(partition: u64, text: &[u8]) {
     unsafe { bindings::hvrs_log_guest_text(partition, text.as_ptr(), text.len() as u32) }
 }
 
-/// Registers the notifiers that close a root window when the kernel oopses in it.
-pub(crate) struct Notifiers(());
-
-impl Notifiers {
-    /// Registers them.
-    pub(crate) fn register() -> kernel::error::Result<Self> {
-        // SAFETY: Registered once, by the module's initialisation.
-        kernel::error::to_result(unsafe { bindings::hvrs_notifiers_register() })?;
-        Ok(Self(()))
-    }
-}
-
-impl Drop for Notifiers {
-    fn drop(&mut self) {
-        // SAFETY: They were registered.
-        unsafe { bindings::hvrs_notifiers_unregister() }
-    }
-}
-
 /// The TSC runs at a constant rate and is the same on all CPUs.
 pub(crate) fn tsc_reliable() -> bool {
     // SAFETY: Reads variables of the kernel.

@@ -23,10 +23,6 @@ pub(crate) struct Capabilities {
     pub(crate) ept_vpid: u64,
     /// The preemption timer counts once in `1 << shift` TSC ticks; None: no timer.
     pub(crate) preemption_timer_shift: Option<u32>,
-    /// XCR0 of the kernel: what guests may at most enable.
-    pub(crate) xcr0: u64,
-    /// Bytes of an XSAVE area in standard format for `xcr0`.
-    pub(crate) xsave_size: usize,
     /// CR4.PKE is on: PKRU is saved and restored.
     pub(crate) pku: bool,
     /// IA32_TSC_AUX exists.
@@ -176,15 +172,12 @@ impl Capabilities {
             [0; 4]
         };
         let (has_pt, leaf7_edx) = (leaf7[1] & 1 << 25 != 0, leaf7[3]);
-        let xcr0 = super::insn::xgetbv0();
         Ok(Self {
             revision: basic as u32 & 0x7fff_ffff,
             cr4_fixed1: read(msr::IA32_VMX_CR4_FIXED1),
             ept_vpid: ept,
             preemption_timer_shift: (controls.pin & pin::PREEMPTION_TIMER != 0)
                 .then_some((misc & msr::MISC_PREEMPTION_TIMER_SHIFT) as u32),
-            xcr0,
-            xsave_size: cpuid(0xd, 0)[1] as usize,
             pku: super::insn::read_cr4() & x86def::cr::CR4_PKE != 0,
             tsc_aux: controls.secondary & secondary::ENABLE_RDTSCP != 0
                 && cpuid(0x8000_0001, 0)[3] & 1 << 27 != 0,

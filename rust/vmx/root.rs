@@ -7,236 +7,157 @@
 //! another hypervisor holds the mode (KVM's module does from its loading); its current VMCS is
 //! noted by VMPTRST, and made current again at closing.
 
-#![allow(unsafe_code)] // UNSAFETY: instruction layer.
-
 use super::capabilities::Capabilities;
 use super::host_state::{GuestState, HostState};
 use super::insn;
-use super::percpu::{Entered, PerCpu, PerCpus};
-use super::vmcs::{CurrentVmcs, VmcsRegion};
+use super::percpu::Cpu;
+use super::vmcs::{CurrentVmcs, Vmcs};
+use crate::sys::oops::{Dying, Emergency};
+use crate::sys::percpu::{Guard, PerCpu};
 use crate::sys::window::{irqs_off, IrqOff, RunWindow};
-use core::sync::atomic::{AtomicPtr, Ordering};
-use ept::RootGeneration;
+use ept::{RootGeneration, SeenGenerations};
 use kernel::error::code::{EBUSY, EIO};
 use kernel::error::Result;
-use kernel::sync::Arc;
-use x86def::cr::CR4_VMXE;
 
 /// The machine's VMX, one for the module.
 pub(crate) struct Root {
     /// Capabilities.
     pub(crate) caps: Capabilities,
-    cpus: PerCpus,
+    cpus: PerCpu<Cpu>,
 }
 
-/// For the oops notifier, which has no other way to find it.
-static ROOT: AtomicPtr<Root> = AtomicPtr::new(core::ptr::null_mut());
-
-/// See [`Root::publish`].
-pub(crate) struct Published {
-    /// Kept alive, not read.
-    _root: Arc<Root>,
-}
-
-impl Drop for Published {
-    fn drop(&mut self) {
-        ROOT.store(core::ptr::null_mut(), Ordering::Release);
-    }
-}
+/// This CPU's part of the machine's VMX, in which a window can be opened.
+pub(crate) type ThisCpu<'a> = Guard<'a, Cpu>;
 
 impl Root {
     /// Allocates what each CPU needs.
     pub(crate) fn new(caps: Capabilities) -> Result<Self> {
-        let cpus = PerCpus::new(caps.revision)?;
+        let cpus = PerCpu::new(|| Cpu::new(caps.revision))?;
         Ok(Self { caps, cpus })
     }
 
-    /// Makes `root` known to the oops notifier for as long as the result lives.
-    pub(crate) fn publish(root: Arc<Root>) -> Published {
-        ROOT.store(Arc::as_ptr(&root).cast_mut(), Ordering::Release);
-        Published { _root: root }
-    }
-
-    /// Opens a window in which a guest may run.
+    /// Takes this CPU's part.
     ///
     /// # Errors
     ///
-    /// EBUSY: Intel PT traces, on a CPU where it may not in VMX operation; EIO: VMXON failed.
+    /// EBUSY: Intel PT traces, on a CPU where it may not in VMX operation.
     #[inline]
-    pub(crate) fn open_run<'a>(
-        &'a self,
-        window: &'a RunWindow,
-        region: VmcsRegion,
-        guest: &GuestState,
-        same_cpu: bool,
-    ) -> Result<OpenWindow<'a>> {
-        let irq = window.irq_off();
-        let open = OpenWindow::enter(self, irq, region)?;
-        if self.caps.ibpb && open.cpu.last_vmcs.load(Ordering::Relaxed) != region.0 {
-            open.cpu.last_vmcs.store(region.0, Ordering::Relaxed);
-            insn::ibpb();
+    pub(crate) fn this_cpu<'a>(&'a self, irq: IrqOff<'a>) -> Result<ThisCpu<'a>> {
+        if self.caps.pt_excludes_vmx && insn::pt_is_tracing() {
+            return Err(EBUSY);
         }
-        let host = HostState::open(&self.caps, &open.vmcs, guest, same_cpu, window.cpu());
-        open.record().host = Some(host);
-        Ok(open)
+        // Windows do not nest.
+        self.cpus.take(irq).ok_or(EIO)
     }
 
     /// Runs `f` with `vmcs` current; no guest runs.
     pub(crate) fn with_vmcs<R>(
         &self,
-        region: VmcsRegion,
+        vmcs: &mut Vmcs,
         f: impl FnOnce(&CurrentVmcs<'_>) -> R,
     ) -> Result<R> {
         irqs_off(|irq| {
-            let open = OpenWindow::enter(self, irq, region)?;
-            let r = f(&open.vmcs);
-            open.leave();
-            Ok(r)
+            let mut cpu = self.this_cpu(irq)?;
+            let root = cpu.vmx.enter(irq).map_err(|_| EIO)?;
+            let current = root.load(vmcs).map_err(|_| EIO)?;
+            Ok(f(&current))
         })
     }
 }
 
-/// VMX root operation on this CPU with a VMCS current.
+/// A window in which a guest may run: VMX root operation with a VMCS current, the host's state displaced.
 pub(crate) struct OpenWindow<'a> {
-    cpu: &'a PerCpu,
-    irq: IrqOff<'a>,
+    run: &'a RunWindow,
+    seen: &'a SeenGenerations<8>,
+    /// In the CPU's record, where an oops finds it.
+    host: &'a mut Option<HostState>,
     /// The current VMCS.
     pub(crate) vmcs: CurrentVmcs<'a>,
 }
 
 impl<'a> OpenWindow<'a> {
+    /// Opens.
+    ///
+    /// # Errors
+    ///
+    /// EIO: VMX operation could not be entered.
     #[inline]
-    fn enter(root: &'a Root, irq: IrqOff<'a>, region: VmcsRegion) -> Result<Self> {
-        let cpu = root.cpus.this(irq).ok_or(EIO)?;
-        if root.caps.pt_excludes_vmx && insn::pt_is_tracing() {
-            return Err(EBUSY);
+    pub(crate) fn open(
+        cpu: &'a mut ThisCpu<'_>,
+        caps: &Capabilities,
+        run: &'a RunWindow,
+        vmcs: &'a mut Vmcs,
+        guest: &GuestState,
+        same_cpu: bool,
+    ) -> Result<Self> {
+        let cpu = &mut **cpu;
+        let region = vmcs.region();
+        let root = cpu.vmx.enter(run.irq_off()).map_err(|_| EIO)?;
+        let vmcs = root.load(vmcs).map_err(|_| EIO)?;
+        if caps.ibpb && cpu.last_vmcs != region {
+            cpu.last_vmcs = region;
+            insn::ibpb();
         }
-        cpu.in_window.store(true, Ordering::Relaxed);
-        let Ok(entered) = enter_root(cpu) else {
-            cpu.in_window.store(false, Ordering::Relaxed);
-            return Err(EIO);
-        };
-        // SAFETY: This CPU's, interrupts are off, windows do not nest.
-        let open = unsafe { cpu.open(irq) };
-        open.entered = entered;
-        open.vmcs = region.0;
-        open.host = None;
-        // SAFETY: In VMX root operation; the region is used by this VP alone, whose lock is held.
-        if unsafe { insn::vmptrld(region.0) }.is_err() {
-            leave_root(entered);
-            cpu.in_window.store(false, Ordering::Relaxed);
-            return Err(EIO);
-        }
+        cpu.host = Some(HostState::open(caps, &vmcs, run, guest, same_cpu));
         Ok(Self {
-            cpu,
-            irq,
-            // SAFETY: Just loaded; cleared by `leave`.
-            vmcs: unsafe { CurrentVmcs::new() },
+            run,
+            seen: &cpu.seen,
+            host: &mut cpu.host,
+            vmcs,
         })
-    }
-
-    #[allow(clippy::mut_from_ref)]
-    #[inline]
-    fn record(&self) -> &mut super::percpu::Open {
-        // SAFETY: This CPU's, interrupts are off; callers do not hold two.
-        unsafe { self.cpu.open(self.irq) }
     }
 
     /// INVEPT, if this CPU has not flushed `eptp` since its last change.
     #[inline]
     pub(crate) fn flush_stale_root(&self, generation: &RootGeneration, eptp: u64) {
-        if let Some(stale) = self.cpu.seen.check(generation) {
+        if let Some(stale) = self.seen.check(generation) {
             self.vmcs.invept(eptp);
-            self.cpu.seen.flushed(stale);
+            self.seen.flushed(stale);
         }
     }
 
-    /// The displaced host state, in a window that [`Root::open_run`] opened.
+    /// The displaced host state.
     #[inline]
     pub(crate) fn host(&mut self) -> Option<&mut HostState> {
-        self.record().host.as_mut()
+        self.host.as_mut()
     }
 
-    /// Closes a window of [`Root::open_run`].
+    /// The kernel's side of the window.
     #[inline]
-    pub(crate) fn close(self, caps: &Capabilities, guest: &mut GuestState) {
-        if let Some(host) = self.record().host.take() {
-            host.close(caps, guest);
-        }
-        self.leave();
+    pub(crate) fn run(&self) -> &'a RunWindow {
+        self.run
     }
 
+    /// Closes, with the guest's values kept in `guest`.
     #[inline]
-    fn leave(self) {
-        let open = self.record();
-        // SAFETY: The region is current; nothing of it stays cached on this CPU.
-        let _ = unsafe { insn::vmclear(open.vmcs) };
-        leave_root(open.entered);
-        self.cpu.in_window.store(false, Ordering::Relaxed);
-    }
-}
-
-#[inline]
-fn enter_root(cpu: &PerCpu) -> Result<Entered, insn::VmFail> {
-    let cr4 = insn::read_cr4();
-    if cr4 & CR4_VMXE != 0 {
-        if let Some(vmcs) = insn::vmptrst() {
-            return Ok(Entered::Borrowed { vmcs });
-        }
-    }
-    // SAFETY: Interrupts are off; `leave_root` writes the old value back before they come on, so
-    // that the kernel's CR4 shadow is never seen to be wrong. The region is this CPU's.
-    unsafe {
-        insn::write_cr4(cr4 | CR4_VMXE);
-        if let Err(e) = insn::vmxon(cpu.vmxon.phys()) {
-            insn::write_cr4(cr4);
-            return Err(e);
-        }
-    }
-    Ok(Entered::Own { cr4 })
-}
-
-#[inline]
-fn leave_root(entered: Entered) {
-    // SAFETY: Undoes what `enter_root` did; the borrowed VMCS was current before, and its owner
-    // changes that only by code that does not run while interrupts are off here.
-    unsafe {
-        match entered {
-            Entered::Own { cr4 } => {
-                insn::vmxoff();
-                insn::write_cr4(cr4);
-            }
-            Entered::Borrowed { vmcs } if vmcs != !0 => {
-                let _ = insn::vmptrld(vmcs);
-            }
-            Entered::Borrowed { .. } => {}
+    pub(crate) fn close(mut self, guest: &mut GuestState) {
+        let run = self.run;
+        if let Some(host) = self.host() {
+            host.save(run, guest);
         }
     }
 }
 
-/// The kernel dies on this CPU. If it was in a window, the host's state comes back first, so that
-/// what the kernel still does (print, dump) works. Returns whether it was.
-#[no_mangle]
-extern "C" fn hvrs_rs_emergency() -> bool {
-    // SAFETY: Published for as long as the notifiers are registered.
-    let Some(root) = (unsafe { ROOT.load(Ordering::Acquire).as_ref() }) else {
-        return false;
-    };
-    irqs_off(|irq| {
-        let Some(cpu) = root.cpus.this(irq) else {
-            return false;
+impl Drop for OpenWindow<'_> {
+    /// The host's state comes back; then the VMCS is cleared and VMX operation left.
+    #[inline]
+    fn drop(&mut self) {
+        *self.host = None;
+    }
+}
+
+/// If this CPU was in a window, the host's state comes back first, so that what the kernel still
+/// does (print, dump) works.
+impl Emergency for Root {
+    fn kernel_dies(&self, dying: &Dying<'_>) {
+        let Some(mut cpu) = self.cpus.steal(dying) else {
+            return;
         };
-        if !cpu.in_window.swap(false, Ordering::Relaxed) {
-            return false;
+        if let Some(host) = &mut cpu.host {
+            // What is there, SWAPGS decides.
+            host.kernel_gs_base();
         }
-        // SAFETY: This CPU's; whoever held the record does not run any more.
-        let open = unsafe { cpu.open(irq) };
-        if let Some(mut host) = open.host.take() {
-            host.restore();
-        }
-        // SAFETY: As in `leave`.
-        let _ = unsafe { insn::vmclear(open.vmcs) };
-        leave_root(open.entered);
-        true
-    })
+        cpu.host = None;
+        cpu.vmx.abandon(dying);
+    }
 }

@@ -9,7 +9,7 @@ use crate::sys::pages::{PageBox, Pages};
 use crate::sys::thread::ThreadId;
 use crate::vmx::host_state::{GuestMsrs, GuestState, SpecCtrl};
 use crate::vmx::insn::rdtsc;
-use crate::vmx::vmcs::Vmcs;
+use crate::vmx::insn::xsave::XsaveArea;
 use core::ops::Range;
 use cpumodel::msr::MTRR_SLOTS;
 use cpumodel::Overrides;
@@ -74,8 +74,6 @@ pub(crate) enum Deferred {
 pub(crate) struct VpCore {
     /// General registers in the processor's order; RSP is in the VMCS.
     pub(crate) gprs: [u64; 16],
-    /// What the CPU holds between windows.
-    pub(crate) vmcs: Vmcs,
     /// The VMCS has its constant fields.
     pub(crate) vmcs_ready: bool,
     pub(crate) activity: Activity,
@@ -156,10 +154,8 @@ impl VpCore {
         tsc: TscState,
     ) -> Result<Self> {
         let caps = &machine.root.caps;
-        let pages = caps.xsave_size.div_ceil(4096).next_power_of_two();
         let mut core = Self {
             gprs: [0; 16],
-            vmcs: Vmcs::new(caps)?,
             vmcs_ready: false,
             activity: Activity::Running,
             injection: None,
@@ -184,7 +180,7 @@ impl VpCore {
                 dr: [0; 4],
                 dr6: cr::DR6_RESET,
                 dr_loaded: false,
-                xsave: Pages::new(pages.trailing_zeros())?,
+                xsave: XsaveArea::new()?,
             },
             spec_ctrl: SpecCtrl::new(),
             synthetic: hv1::msr::VpState::new(),

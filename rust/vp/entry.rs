@@ -3,22 +3,21 @@
 //! A run window: from the VP's thread into the guest and back, until something is left to do
 //! that needs the window closed.
 //!
-//! Three tiers. *Hot*: [`hvrs_rs_exit`] and what it calls, in guest context: no kernel call, no
+//! Three tiers. *Hot*: [`Running::exit`] and what it calls, in guest context: no kernel call, no
 //! lock, no print. *Warm*: the loop in [`run`], out of guest context but still in root mode with
 //! interrupts off: kicks. *Cold*: everything after `run` has returned.
-
-#![allow(unsafe_code)] // UNSAFETY: the entry.
 
 use super::core::{Activity, VpCore};
 use super::exits::{self, Leave};
 use super::setup;
 use super::shared::{event, VpShared};
-use super::Vp;
+use super::{Own, Vp};
 use crate::partition::space::Space;
 use crate::partition::{Config, Partition};
+use crate::sys::host;
 use crate::sys::window::{work_pending, RunWindow};
-use crate::sys::{bindings, host};
 use crate::vmx::counts::{count, Counted};
+use crate::vmx::entry::{enter, handles_exits, ExitHandler};
 use crate::vmx::insn::rdtsc;
 use crate::vmx::root::OpenWindow;
 use core::sync::atomic::Ordering;
@@ -52,47 +51,47 @@ pub(crate) struct Running<'a> {
     pub(crate) flushes: u64,
 }
 
-/// One VM exit. 0: enter again.
-///
-/// # Safety
-///
-/// Called by `hvrs_vmx_loop` only, with the context that [`run`] gave it.
-#[no_mangle]
-#[link_section = ".noinstr.text"]
-unsafe extern "C" fn hvrs_rs_exit(running: *mut core::ffi::c_void) -> i64 {
-    // SAFETY: `run` holds the only other reference and waits.
-    let running = unsafe { &mut *running.cast::<Running<'_>>() };
-    // Before the first RET.
-    running.core.spec_ctrl.leave_guest();
-    running.core.exits = running.core.exits.wrapping_add(1);
-    count(Counted::Exit);
-    if !exits::handle(running) {
-        return 1;
-    }
-    flush_linear(running);
-    if running.shared.has_events() {
-        running.core.signals |= running.core.harvest(running.shared);
-        if running.core.signals != 0 {
-            return 1;
+handles_exits!(Running<'_>);
+
+impl ExitHandler for Running<'_> {
+    #[inline(always)]
+    fn exit(&mut self) -> bool {
+        // Before the first RET.
+        self.core.spec_ctrl.leave_guest();
+        self.core.exits = self.core.exits.wrapping_add(1);
+        count(Counted::Exit);
+        if !exits::handle(self) {
+            return false;
         }
-    }
-    if running.core.timer_tsc != u64::MAX {
-        running
-            .core
-            .run_timers(rdtsc(), &running.config.time, running.shared);
-    }
-    if running.core.timer_changed {
-        arm_preemption_timer(running);
-    }
-    if running.core.check_events {
-        if !running.core.notifications.is_empty() {
-            // `prepare` looks at them.
-            return 1;
+        flush_linear(self);
+        if self.shared.has_events() {
+            self.core.signals |= self.core.harvest(self.shared);
+            if self.core.signals != 0 {
+                return false;
+            }
         }
-        running.core.inject(&running.window.vmcs, running.shared);
+        if self.core.timer_tsc != u64::MAX {
+            self.core
+                .run_timers(rdtsc(), &self.config.time, self.shared);
+        }
+        if self.core.timer_changed {
+            arm_preemption_timer(self);
+        }
+        if self.core.check_events {
+            if !self.core.notifications.is_empty() {
+                // `prepare` looks at them.
+                return false;
+            }
+            self.core.inject(&self.window.vmcs, self.shared);
+        }
+        self.core.spec_ctrl.enter_guest();
+        true
     }
-    running.core.spec_ctrl.enter_guest();
-    0
+
+    #[inline]
+    fn guest(&mut self) -> (&OpenWindow<'_>, &mut [u64; 16]) {
+        (&self.window, &mut self.core.gprs)
+    }
 }
 
 /// Runs the VP until something needs the cold tier, and `after` with the VMCS still current.
@@ -104,26 +103,33 @@ pub(super) fn run(
     vp: &Vp,
     partition: &Partition,
     config: &Config,
-    core: &mut VpCore,
+    own: &mut Own,
+    before: impl FnOnce(&mut Running<'_>),
+    after: impl FnOnce(&mut Running<'_>),
+) -> Result<Leave> {
+    let window = RunWindow::begin();
+    let leave = run_in(&window, vp, partition, config, own, before, after);
+    window.end();
+    leave
+}
+
+#[inline(always)]
+fn run_in(
+    window: &RunWindow,
+    vp: &Vp,
+    partition: &Partition,
+    config: &Config,
+    Own { vmcs, core }: &mut Own,
     before: impl FnOnce(&mut Running<'_>),
     after: impl FnOnce(&mut Running<'_>),
 ) -> Result<Leave> {
     let (machine, shared) = (&*vp.machine, &vp.shared);
     let caps = &machine.root.caps;
-    let window = RunWindow::begin();
     core.window_tsc = rdtsc();
     let cpu = window.cpu();
     let moved = core.placement.needs(cpu).flush_vpid;
-    let open = match machine
-        .root
-        .open_run(&window, core.vmcs.region(), &core.guest, !moved)
-    {
-        Ok(open) => open,
-        Err(e) => {
-            window.end();
-            return Err(e);
-        }
-    };
+    let mut this_cpu = machine.root.this_cpu(window.irq_off())?;
+    let open = OpenWindow::open(&mut this_cpu, caps, window, vmcs, &core.guest, !moved)?;
     let mut running = Running {
         core,
         window: open,
@@ -152,7 +158,7 @@ pub(super) fn run(
     }
     running.core.placement.loaded(cpu);
     before(&mut running);
-    enter_while_possible(&mut running, &window, vp.index);
+    enter_while_possible(&mut running, window, vp.index);
     if let Leave::EntryFailed { .. } = running.leave {
         // Only an exit clears it: the event would make later entries fail, too.
         running.window.vmcs.write(VM_ENTRY_INTR_INFO_FIELD, 0);
@@ -162,7 +168,7 @@ pub(super) fn run(
     let Running {
         core, window: open, ..
     } = running;
-    open.close(caps, &mut core.guest);
+    open.close(&mut core.guest);
     core.placement.cleared();
     core.runtime_ticks = core.runtime_at(rdtsc());
     core.window_tsc = 0;
@@ -170,7 +176,6 @@ pub(super) fn run(
     summary.exits.fetch_add(core.exits, Ordering::Relaxed);
     summary.windows.fetch_add(1, Ordering::Relaxed);
     core.exits = 0;
-    window.end();
     Ok(leave)
 }
 
@@ -193,18 +198,12 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
             return;
         }
         arm_preemption_timer(running);
-        let context = core::ptr::from_mut(running).cast();
-        let gprs = running.core.gprs.as_mut_ptr();
         running.leave = Leave::Again;
         running.core.spec_ctrl.enter_guest();
-        let result = window.guest_context(|| {
-            // SAFETY: A VMCS is current, interrupts are off, the host's state is in the host-state
-            // table; nothing in guest context calls the kernel.
-            unsafe { bindings::hvrs_vmx_loop(gprs, context, launched) }
-        });
+        let entered = enter(running, launched);
         guest_mode.leave();
         launched = true;
-        if result < 0 {
+        if entered.is_err() {
             running.core.spec_ctrl.leave_guest();
             running.leave = Leave::EntryFailed {
                 code: running.window.vmcs.read(VM_INSTRUCTION_ERROR),

@@ -338,7 +338,7 @@ fn xsetbv(r: &mut Running<'_>) -> bool {
     }
     r.core.guest.xcr0 = value;
     if let Some(host) = r.window.host() {
-        host.set_guest_xcr0(value);
+        host.load_xcr0(value);
     }
     skip(r)
 }

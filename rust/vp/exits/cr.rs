@@ -101,7 +101,7 @@ pub(super) fn debug(r: &mut Running<'_>) -> bool {
 fn load_debug_registers(r: &mut Running<'_>) {
     if r.core.guest.dr_loaded {
         if let Some(host) = r.window.host() {
-            host.swap_in_debug_registers(&r.core.guest);
+            host.load_debug_registers(&r.core.guest.dr);
         }
     }
 }
