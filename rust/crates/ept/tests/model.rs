@@ -2,11 +2,9 @@
 
 //! The tree against a plain table of pages, under random operations.
 
-mod common;
-
 use std::collections::BTreeMap;
 
-use common::{Random, TestFrames};
+use crate::common::{Random, TestFrames};
 use ept::{Ept, EptConfig, Gpa, GpaRange, Leaf, MapError, Mapping, PageSize, Rights, Spa};
 
 /// 8 MiB around a boundary of all levels.

@@ -2,9 +2,7 @@
 
 //! The tree, case by case.
 
-mod common;
-
-use common::TestFrames;
+use crate::common::TestFrames;
 use ept::{
     Change, Ept, EptConfig, Frames, Gpa, GpaRange, MapError, Mapping, MemoryType, PageSize, Rights,
     Spa,

@@ -3,9 +3,7 @@
 //! The page as VMX's virtual-APIC page: what the processor does in it by itself (SDM Vol. 3,
 //! chapter "APIC Virtualization and Virtual Interrupts").
 
-mod common;
-
-use common::{esr, read, xapic, TestApic};
+use crate::common::{esr, read, xapic, TestApic};
 use vapic::{regs, Effect, Eoi, LvtDelivery, Trigger};
 
 /// A store by APIC-register virtualization, and its exit.

@@ -2,9 +2,9 @@
 
 //! `IA32_APIC_BASE`, RESET and INIT (SDM Vol. 3, 11.4.4, 11.4.7 and 11.12.5).
 
-mod common;
-
-use common::{fresh, msr, read, write, x2apic, xapic, TestApic, CONFIG, X2APIC_BASE, XAPIC_BASE};
+use crate::common::{
+    fresh, msr, read, write, x2apic, xapic, TestApic, CONFIG, X2APIC_BASE, XAPIC_BASE,
+};
 use vapic::{
     regs, ApicPage, Config, DeliveryMode, Destination, DestinationView, Effect, Lapic, Mode,
     Trigger,
@@ -196,7 +196,7 @@ fn reset_and_init_of_xapic() {
             (apic.pending(), apic.highest_isr(), apic.timer_deadline()),
             (None, None, None)
         );
-        assert_eq!(common::esr(&mut apic), 0);
+        assert_eq!(crate::common::esr(&mut apic), 0);
     }
 }
 

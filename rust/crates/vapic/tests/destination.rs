@@ -2,9 +2,7 @@
 
 //! Who gets a message (SDM Vol. 3, 11.6.1, 11.6.2 and 11.12.10).
 
-mod common;
-
-use common::{fresh, write, x2apic, xapic, Random, XAPIC_BASE};
+use crate::common::{fresh, write, x2apic, xapic, Random, XAPIC_BASE};
 use vapic::{
     regs, x2apic_ldr, DeliveryMode, Destination, DestinationView, Icr, Shorthand, Trigger,
 };

@@ -2,9 +2,7 @@
 
 //! Local vector table and error interrupt (SDM Vol. 3, 11.5.1 to 11.5.3).
 
-mod common;
-
-use common::{esr, fresh, read, write, xapic};
+use crate::common::{esr, fresh, read, write, xapic};
 use vapic::{regs, Eoi, LvtDelivery, LvtSource, Trigger};
 
 const SOURCES: [LvtSource; 6] = [

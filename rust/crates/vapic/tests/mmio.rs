@@ -2,9 +2,7 @@
 
 //! The xAPIC page: registers, sizes, IPIs (SDM Vol. 3, 11.4.1 and 11.6.1).
 
-mod common;
-
-use common::{esr, read, write, x2apic, xapic, TestApic};
+use crate::common::{esr, read, write, x2apic, xapic, TestApic};
 use vapic::{regs, Effect};
 
 /// Offsets of SDM table 11-1 (without CMCI, which is not offered).
@@ -250,8 +248,8 @@ fn a_new_apic_is_reset_whatever_the_page_had() {
     for offset in (0..0x400).step_by(16) {
         page.set(offset, u32::MAX);
     }
-    let mut apic: TestApic = vapic::Lapic::new(page, 4, false, common::CONFIG);
-    let mut other = common::fresh(4);
+    let mut apic: TestApic = vapic::Lapic::new(page, 4, false, crate::common::CONFIG);
+    let mut other = crate::common::fresh(4);
     for offset in (0..0x400).step_by(16).filter(|&offset| exists(offset)) {
         assert_eq!(
             read(&mut apic, offset),

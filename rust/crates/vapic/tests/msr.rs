@@ -2,9 +2,7 @@
 
 //! Every x2APIC MSR: which exist, which way, and which bits (SDM Vol. 3, table 11-6).
 
-mod common;
-
-use common::{fresh, msr, x2apic, xapic, TestApic, CONFIG, X2APIC_BASE};
+use crate::common::{fresh, msr, x2apic, xapic, TestApic, CONFIG, X2APIC_BASE};
 use vapic::{regs, ApicPage, Config, Effect, GeneralProtection, Lapic, Mode};
 
 /// The table: MSRs that can be read, that can be written, and the bits a write may have.

@@ -2,11 +2,9 @@
 
 //! Acceptance, priority and EOI against a model of plain sets (SDM Vol. 3, 11.8).
 
-mod common;
-
 use std::collections::BTreeSet;
 
-use common::{esr, fresh, read, write, x2apic, xapic, Random};
+use crate::common::{esr, fresh, read, write, x2apic, xapic, Random};
 use vapic::{regs, Effect, Eoi, Trigger};
 
 /// The same state, the slow way.

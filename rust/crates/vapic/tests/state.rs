@@ -2,9 +2,7 @@
 
 //! Save and restore.
 
-mod common;
-
-use common::{fresh, write, x2apic, xapic, Random, TestApic, CONFIG, X2APIC_BASE};
+use crate::common::{fresh, write, x2apic, xapic, Random, TestApic, CONFIG, X2APIC_BASE};
 use hvdef::HvLocalInterruptControllerState;
 use vapic::{regs, ApicPage, Lapic, TimerMode, Trigger};
 
@@ -38,7 +36,7 @@ fn used(random: &mut Random, x2: bool) -> (TestApic, u64) {
             _ => random.next() as u32 & 0x9F_A7FF,
         };
         if x2 {
-            let _ = apic.msr_write(common::msr(offset), value.into(), now);
+            let _ = apic.msr_write(crate::common::msr(offset), value.into(), now);
         } else {
             apic.mmio_write(offset, 4, value, now);
         }

@@ -2,9 +2,7 @@
 
 //! The timer against counting by hand (SDM Vol. 3, 11.5.4).
 
-mod common;
-
-use common::{read, write, x2apic, xapic, Random, TestApic, CONFIG};
+use crate::common::{read, write, x2apic, xapic, Random, TestApic, CONFIG};
 use vapic::{regs, ApicPage, Config, Effect, Lapic, TimerMode};
 
 const ONE_SHOT: u32 = 0;

@@ -8,8 +8,8 @@ use std::collections::BTreeSet;
 
 use ept::{SeenGenerations, Spa};
 
+use super::world::Violation;
 use crate::common::{Random, TestFrames};
-use crate::world::Violation;
 
 const ADDRESS: u64 = 0x000f_ffff_ffff_f000;
 

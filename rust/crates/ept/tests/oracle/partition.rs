@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use ept::{Ept, EptConfig, Gpa, GpaRange, Leaf, PageSize, RootGeneration};
 
+use super::host::{HostMemory, HUGE};
 use crate::common::TestFrames;
-use crate::host::{HostMemory, HUGE};
 
 /// Regions of 2 MiB on both sides of a 1 GiB boundary, and one far away.
 pub const REGIONS: [u64; 3] = [(1 << 30) - HUGE, 1 << 30, 600 << 30];

@@ -6,11 +6,11 @@ use ept::{
     Change, Gpa, GuestMode, LinearFlush, MapError, Mapping, PageSize, Placement, Rights, Spa, Stale,
 };
 
+use super::host::HUGE;
+use super::machine::Translation;
+use super::partition::{PAGES, REGIONS};
+use super::world::{Bug, Root, Violation, World};
 use crate::common::Random;
-use crate::host::HUGE;
-use crate::machine::Translation;
-use crate::partition::{PAGES, REGIONS};
-use crate::world::{Bug, Root, Violation, World};
 
 /// Linear pages that a guest uses.
 const LINEAR: usize = 3;

@@ -4,12 +4,12 @@
 
 use ept::VpidPool;
 
+use super::host::HostMemory;
+use super::machine::Cpu;
+use super::partition::Partition;
+use super::vp::{Phase, Vp};
+use super::zap::Zapper;
 use crate::common::{Random, TestFrames};
-use crate::host::HostMemory;
-use crate::machine::Cpu;
-use crate::partition::Partition;
-use crate::vp::{Phase, Vp};
-use crate::zap::Zapper;
 
 const PARTITIONS: usize = 2;
 const VPS_EACH: usize = 2;

@@ -4,8 +4,8 @@
 
 use ept::{Leaf, Spa};
 
-use crate::partition::{Partition, REGIONS};
-use crate::world::{Bug, Violation, World};
+use super::partition::{Partition, REGIONS};
+use super::world::{Bug, Violation, World};
 
 /// What is taken away.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -10,9 +10,6 @@
 //! [`ept::RootGeneration`], [`ept::Placement`], [`ept::LinearFlush`], and the tree's promises about what needs a flush.
 //! Each way to break it that is listed in [`Bug`] must be noticed.
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod host;
 mod machine;
 mod partition;
@@ -20,7 +17,7 @@ mod vp;
 mod world;
 mod zap;
 
-use world::{Bug, Root, Stats, Violation, World};
+use self::world::{Bug, Root, Stats, Violation, World};
 
 const STEPS: u32 = 6_000;
 

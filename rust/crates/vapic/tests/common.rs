@@ -2,8 +2,6 @@
 
 //! What the tests share.
 
-#![allow(dead_code, missing_docs)]
-
 use vapic::{regs, ApicPage, Config, Effect, Lapic};
 
 pub type TestApic = Lapic<Box<ApicPage>>;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 
 //! Frames for trees in tests, and random numbers.
-#![allow(dead_code)]
 
 use std::collections::BTreeMap;
 
