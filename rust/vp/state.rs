@@ -21,20 +21,6 @@ const PAGE: usize = 4096;
 /// Bits that MXCSR may have: an XRSTOR with others would be #GP.
 const MXCSR_MASK: u32 = 0xffff;
 
-/// The argument, checked.
-fn argument(arg: usize) -> Result<mshv_get_set_vp_state> {
-    let state: mshv_get_set_vp_state = user::read(arg)?;
-    if state.rsvd != [0; 3]
-        || u32::from(state.type_) >= MSHV_VP_STATE_COUNT
-        || state.buf_sz == 0
-        || state.buf_sz as usize % PAGE != 0
-        || state.buf_ptr as usize % PAGE != 0
-    {
-        return Err(EINVAL);
-    }
-    Ok(state)
-}
-
 /// Bytes of a component.
 fn size(kind: u32, config: &Config) -> Result<usize> {
     Ok(match kind {
@@ -51,24 +37,62 @@ fn size(kind: u32, config: &Config) -> Result<usize> {
     })
 }
 
+/// A call, checked.
+struct Request<'a> {
+    config: &'a Config,
+    kind: u32,
+    /// Where the component is in the VMM's memory.
+    addr: usize,
+    /// As large as the component.
+    bytes: KVec<u8>,
+}
+
+impl<'a> Request<'a> {
+    /// Reads the argument, and writes the size of the component back.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL: a malformed argument, or a buffer that is too small; EFAULT.
+    fn read(partition: &'a Partition, arg: usize) -> Result<Self> {
+        let mut state: mshv_get_set_vp_state = user::read(arg)?;
+        if state.rsvd != [0; 3]
+            || u32::from(state.type_) >= MSHV_VP_STATE_COUNT
+            || state.buf_sz == 0
+            || state.buf_sz as usize % PAGE != 0
+            || state.buf_ptr as usize % PAGE != 0
+        {
+            return Err(EINVAL);
+        }
+        let config = partition.config()?;
+        let kind = u32::from(state.type_);
+        let size = size(kind, config)?;
+        let capacity = state.buf_sz as usize;
+        state.buf_sz = size as u32;
+        user::write(arg, &state)?;
+        if capacity < size {
+            return Err(EINVAL);
+        }
+        Ok(Self {
+            config,
+            kind,
+            addr: state.buf_ptr as usize,
+            bytes: KVec::from_elem(0u8, size, GFP_KERNEL_ACCOUNT)?,
+        })
+    }
+}
+
 /// MSHV_GET_VP_STATE.
 ///
 /// # Errors
 ///
-/// EINVAL: a malformed argument, or a buffer that is too small, with the size written back; EFAULT;
-/// EINTR.
+/// As for [`Request::read`]; EINTR.
 pub(super) fn get(partition: &Partition, vp: &Vp, arg: usize) -> Result {
-    let mut state = argument(arg)?;
-    let config = partition.config()?;
-    let kind = u32::from(state.type_);
-    let size = size(kind, config)?;
-    let capacity = state.buf_sz as usize;
-    state.buf_sz = size as u32;
-    user::write(arg, &state)?;
-    if capacity < size {
-        return Err(EINVAL);
-    }
-    let mut bytes = KVec::from_elem(0u8, size, GFP_KERNEL_ACCOUNT)?;
+    let Request {
+        config,
+        kind,
+        addr,
+        mut bytes,
+    } = Request::read(partition, arg)?;
     vp.with_core(|core| {
         core.follow(&config.time);
         match kind {
@@ -87,28 +111,23 @@ pub(super) fn get(partition: &Partition, vp: &Vp, arg: usize) -> Result {
                 let xsave = config.cpu.xsave();
                 let area = core.guest.xsave.bytes();
                 let written = xsave.compact(area, &mut bytes).map_err(|_| EINVAL)?;
-                debug_assert!(written == size);
+                debug_assert!(written == bytes.len());
                 Ok(())
             }
         }
     })??;
-    user::write_bytes(state.buf_ptr as usize, &bytes)
+    user::write_bytes(addr, &bytes)
 }
 
 /// MSHV_SET_VP_STATE. Errors as for [`get`]; EINVAL also for contents that no processor could have.
 pub(super) fn set(partition: &Partition, vp: &Vp, arg: usize) -> Result {
-    let mut state = argument(arg)?;
-    let config = partition.config()?;
-    let kind = u32::from(state.type_);
-    let size = size(kind, config)?;
-    let capacity = state.buf_sz as usize;
-    state.buf_sz = size as u32;
-    user::write(arg, &state)?;
-    if capacity < size {
-        return Err(EINVAL);
-    }
-    let mut bytes = KVec::from_elem(0u8, size, GFP_KERNEL_ACCOUNT)?;
-    user::read_bytes(state.buf_ptr as usize, &mut bytes)?;
+    let Request {
+        config,
+        kind,
+        addr,
+        mut bytes,
+    } = Request::read(partition, arg)?;
+    user::read_bytes(addr, &mut bytes)?;
     vp.with_core(|core| {
         core.follow(&config.time);
         match kind {

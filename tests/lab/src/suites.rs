@@ -67,6 +67,18 @@ const BASE: Boot = Boot {
     long: false,
 };
 
+/// Linux on hvrs and on KVM at the same time.
+const BESIDE: Boot = Boot {
+    kvm: true,
+    memory: 1536,
+    job: "beside.sh",
+    argument: "load",
+    needs: &[Need::LinuxGuest(Initramfs::Load), Need::Qemu],
+    timeout: 1800,
+    long: true,
+    ..BASE
+};
+
 /// All boots. Two run at a time where there are two CPUs, so the long ones come first.
 pub const BOOTS: &[Boot] = &[
     Boot {
@@ -178,26 +190,12 @@ pub const BOOTS: &[Boot] = &[
     },
     Boot {
         name: "beside",
-        kvm: true,
-        memory: 1536,
-        job: "beside.sh",
-        argument: "load",
-        needs: &[Need::LinuxGuest(Initramfs::Load), Need::Qemu],
-        timeout: 1800,
-        long: true,
-        ..BASE
+        ..BESIDE
     },
     Boot {
         name: "beside-2",
-        kvm: true,
         cpus: 2,
-        memory: 1536,
-        job: "beside.sh",
-        argument: "load",
-        needs: &[Need::LinuxGuest(Initramfs::Load), Need::Qemu],
-        timeout: 1800,
-        long: true,
-        ..BASE
+        ..BESIDE
     },
     Boot {
         name: "module",

@@ -25,6 +25,14 @@ fn wrong(partition: &Partition, what: &str, argument: mshv_user_ioeventfd) -> Ou
     )
 }
 
+/// IOEVENTFD, which must succeed.
+fn attach(guest: &Guest, fd: &EventFd, addr: u64, len: u32, flags: u32, value: u64) -> Outcome {
+    let set = guest
+        .partition
+        .ioeventfd(fd.number(), addr, len, flags, value);
+    good("IOEVENTFD", set).map(|_| ())
+}
+
 fn errors() -> Outcome {
     let partition = Partition::ready();
     let fd = EventFd::new();
@@ -189,10 +197,7 @@ fn memory_sizes() -> Outcome {
     let guest = small(guests::stores())?;
     let sizes = [1, 2, 4].map(|len| (len, EventFd::new()));
     for (len, fd) in &sizes {
-        good(
-            "IOEVENTFD",
-            guest.partition.ioeventfd(fd.number(), BELL, *len, 0, 0),
-        )?;
+        attach(&guest, fd, BELL, *len, 0, 0)?;
     }
     to_port(&guest, 0x80)?;
     equal("stores", guest.memory.word(COUNTER), 4)?;
@@ -324,10 +329,7 @@ fn eight_bytes() -> Outcome {
 fn not_a_store() -> Outcome {
     let guest = small(guests::modify())?;
     let fd = EventFd::new();
-    good(
-        "IOEVENTFD",
-        guest.partition.ioeventfd(fd.number(), BELL, 0, 0, 0),
-    )?;
+    attach(&guest, &fd, BELL, 0, 0, 0)?;
     let message = guest.vp().message()?;
     equal("address", address(&message)?, BELL)?;
     equal("signals", fd.take(), 0)
@@ -337,23 +339,14 @@ fn ports() -> Outcome {
     let guest = small(guests::outs())?;
     let vp = guest.vp();
     let [byte, word, dword, value, any] = [(); 5].map(|()| EventFd::new());
-    let add = |fd: &EventFd, port, len, flags, value| {
-        good(
-            "IOEVENTFD",
-            guest
-                .partition
-                .ioeventfd(fd.number(), port, len, PIO | flags, value),
-        )
-    };
+    let add =
+        |fd: &EventFd, port, len, flags, value| attach(&guest, fd, port, len, PIO | flags, value);
     add(&byte, 0x500, 1, DATAMATCH, 0x78)?;
     add(&word, 0x500, 2, DATAMATCH, 0x5678)?;
     add(&dword, 0x500, 4, DATAMATCH, 0x1234_5678)?;
     add(&value, 0x501, 1, DATAMATCH, 0x79)?;
     // Memory of the same number.
-    good(
-        "IOEVENTFD",
-        guest.partition.ioeventfd(any.number(), 0x501, 0, 0, 0),
-    )?;
+    attach(&guest, &any, 0x501, 0, 0, 0)?;
     let message = vp.message()?;
     let info = io(&message)?;
     equal(
@@ -385,10 +378,7 @@ fn ports() -> Outcome {
 fn interrupted_between() -> Outcome {
     let guest = small(guests::ring())?;
     let fd = EventFd::new();
-    good(
-        "IOEVENTFD",
-        guest.partition.ioeventfd(fd.number(), BELL, 4, 0, 0),
-    )?;
+    attach(&guest, &fd, BELL, 4, 0, 0)?;
     let mut signals = 0;
     for n in 0..300 {
         let running = run_on(guest.vp());
@@ -410,10 +400,7 @@ fn interrupted_between() -> Outcome {
 fn closed() -> Outcome {
     let guest = small(guests::ring())?;
     let fd = EventFd::new();
-    good(
-        "IOEVENTFD",
-        guest.partition.ioeventfd(fd.number(), BELL, 4, 0, 0),
-    )?;
+    attach(&guest, &fd, BELL, 4, 0, 0)?;
     // The partition's file ends it, although the VP's keeps the partition.
     let Guest {
         partition,

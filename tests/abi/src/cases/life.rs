@@ -269,15 +269,12 @@ const HOLDERS: [Holder; 6] = [
         let guest = Guest::new(guests::count()).ok().expect("a guest");
         let running = run_on(guest.vp());
         started(&guest.memory).ok().expect("it runs");
-        Box::new(Ended(Some(running), guest))
+        Box::new((Ended(Some(running)), guest))
     }),
 ];
 
-/// A running guest that is ended when this is dropped.
-struct Ended(
-    Option<crate::threads::Running<sys::Sys<mshv_bindings::hv_message>>>,
-    #[allow(dead_code)] Guest,
-);
+/// A guest's run that is ended when this is dropped.
+struct Ended(Option<crate::threads::Running<sys::Sys<mshv_bindings::hv_message>>>);
 
 impl Drop for Ended {
     fn drop(&mut self) {

@@ -14,11 +14,28 @@ const P: u64 = PAGE as u64;
 /// of other memory at guest page 0x1000), and the errno (0: success).
 struct Row {
     name: &'static str,
-    change: fn(&mut mshv_user_mem_region, u64),
+    change: Change,
     wanted: i32,
 }
 
+enum Change {
+    /// Of a call that maps; gets the address of U.
+    Map(fn(&mut mshv_user_mem_region, u64)),
+    /// Of a call that unmaps U.
+    Unmap(fn(&mut mshv_user_mem_region)),
+}
+
 const fn row(name: &'static str, change: fn(&mut mshv_user_mem_region, u64), wanted: i32) -> Row {
+    let change = Change::Map(change);
+    Row {
+        name,
+        change,
+        wanted,
+    }
+}
+
+const fn unmap(name: &'static str, change: fn(&mut mshv_user_mem_region), wanted: i32) -> Row {
+    let change = Change::Unmap(change);
     Row {
         name,
         change,
@@ -118,75 +135,25 @@ const ROWS: &[Row] = &[
         |r, u| r.userspace_addr = u,
         0,
     ),
-    row(
-        "unmap",
-        |r, u| {
-            *r = taken(u);
-            r.flags = UNMAP
-        },
-        0,
-    ),
-    row(
-        "unmap with the rights named",
-        |r, u| {
-            *r = taken(u);
-            r.flags = UNMAP | RWX
-        },
-        0,
-    ),
+    unmap("unmap", |_| {}, 0),
+    unmap("unmap with the rights named", |r| r.flags |= RWX, 0),
     row("unmap of nothing", |r, _| r.flags = UNMAP, libc::ENOENT),
-    row(
-        "unmap of less",
-        |r, u| {
-            *r = taken(u);
-            r.size -= P;
-            r.flags = UNMAP
-        },
-        libc::ENOENT,
-    ),
-    row(
-        "unmap of more",
-        |r, u| {
-            *r = taken(u);
-            r.size += P;
-            r.flags = UNMAP
-        },
-        libc::ENOENT,
-    ),
-    row(
+    unmap("unmap of less", |r| r.size -= P, libc::ENOENT),
+    unmap("unmap of more", |r| r.size += P, libc::ENOENT),
+    unmap(
         "unmap from another page",
-        |r, u| {
-            *r = taken(u);
-            r.guest_pfn += 1;
-            r.flags = UNMAP
-        },
+        |r| r.guest_pfn += 1,
         libc::ENOENT,
     ),
-    row(
+    unmap(
         "unmap of other memory",
-        |r, u| {
-            *r = taken(u);
-            r.userspace_addr += P;
-            r.flags = UNMAP
-        },
+        |r| r.userspace_addr += P,
         libc::ENOENT,
     ),
-    row(
-        "unmap of size 0",
-        |r, u| {
-            *r = taken(u);
-            r.size = 0;
-            r.flags = UNMAP
-        },
-        libc::EINVAL,
-    ),
-    row(
+    unmap("unmap of size 0", |r| r.size = 0, libc::EINVAL),
+    unmap(
         "unmap with a reserved byte",
-        |r, u| {
-            *r = taken(u);
-            r.rsvd[3] = 1;
-            r.flags = UNMAP
-        },
+        |r| r.rsvd[3] = 1,
         libc::EINVAL,
     ),
 ];
@@ -216,7 +183,14 @@ fn try_row(row: &Row) -> Outcome {
         flags: RWX,
         rsvd: [0; 7],
     };
-    (row.change)(&mut region, u.addr() as u64);
+    match row.change {
+        Change::Map(change) => change(&mut region, u.addr() as u64),
+        Change::Unmap(change) => {
+            region = first;
+            region.flags = UNMAP;
+            change(&mut region);
+        }
+    }
     let result = sys::ioctl_on(&partition, SET_GUEST_MEMORY, &mut region);
     let bytes = hvrs::mine()[0].memory_bytes;
     if row.wanted != 0 {

@@ -24,6 +24,11 @@ const fn row(label: &'static str, first: u32, last: u32, values: &'static [(Valu
     }
 }
 
+/// A register of its own.
+const fn one(label: &'static str, name: u32, values: &'static [(Value, Value)]) -> Row {
+    row(label, name, name, values)
+}
+
 /// Read as set.
 const fn same(low: u64, high: u64) -> (Value, Value) {
     ((low, high), (low, high))
@@ -65,9 +70,8 @@ const MTRR_FIXED: &[(Value, Value)] = &[
 
 const ROWS: &[Row] = &[
     row("general registers and RIP", 0x2_0000, 0x2_0010, ANY),
-    row(
+    one(
         "RFLAGS",
-        0x2_0011,
         0x2_0011,
         &[
             low(2),
@@ -84,21 +88,18 @@ const ROWS: &[Row] = &[
         0x3_0017,
         &[same(0x8000_0000_0000_0000, 0x3fff), same(0, 0)],
     ),
-    row(
+    one(
         "FP_CONTROL_STATUS",
-        0x3_0018,
         0x3_0018,
         &[same(0x1ff_0011_037f, 0x1234), same(0x40, 0)],
     ),
-    row(
+    one(
         "XMM_CONTROL_STATUS: RDP",
-        0x3_0019,
         0x3_0019,
         &[same(0x5678, 0x1f80), same(0, 0x9fc0), same(0, 0x1f80)],
     ),
-    row(
+    one(
         "CR0",
-        0x4_0000,
         0x4_0000,
         &[
             low(0x6000_0010),
@@ -108,79 +109,58 @@ const ROWS: &[Row] = &[
             becomes(0, 0x10),
         ],
     ),
-    row(
+    one(
         "CR0, intermediate name",
-        0x4_1000,
         0x4_1000,
         &[low(0x8005_0033), low(0x6000_0010)],
     ),
-    row("CR2", 0x4_0001, 0x4_0001, ANY),
-    row("CR3", 0x4_0002, 0x4_0002, &[low(0x1000), low(0)]),
-    row(
+    one("CR2", 0x4_0001, ANY),
+    one("CR3", 0x4_0002, &[low(0x1000), low(0)]),
+    one(
         "CR3, intermediate name",
-        0x4_1002,
         0x4_1002,
         &[low(0x1234_5000), low(0)],
     ),
-    row("CR4", 0x4_0003, 0x4_0003, &[low(0x6b0), low(0x20), low(0)]),
-    row(
-        "CR4, intermediate name",
-        0x4_1003,
-        0x4_1003,
-        &[low(0x6b0), low(0)],
-    ),
-    row("CR8", 0x4_0004, 0x4_0004, &[low(15), low(7), low(0)]),
-    row("XFEM", 0x4_0005, 0x4_0005, &[low(3), low(7), low(1)]),
+    one("CR4", 0x4_0003, &[low(0x6b0), low(0x20), low(0)]),
+    one("CR4, intermediate name", 0x4_1003, &[low(0x6b0), low(0)]),
+    one("CR8", 0x4_0004, &[low(15), low(7), low(0)]),
+    one("XFEM", 0x4_0005, &[low(3), low(7), low(1)]),
     row(
         "DR0 to DR3",
         0x5_0000,
         0x5_0003,
         &[low(0xffff_8000_0000_1234), low(0x1000), low(0)],
     ),
-    row(
+    one(
         "DR6",
-        0x5_0004,
         0x5_0004,
         &[low(0xffff_0ff1), becomes(0, 0xffff_0ff0)],
     ),
-    row(
+    one(
         "DR7",
-        0x5_0005,
         0x5_0005,
         &[low(0xf_0403), low(0x400), becomes(0, 0x400)],
     ),
     row("segment registers, LDTR, TR", 0x6_0000, 0x6_0007, SEGMENT),
     row("IDTR, GDTR", 0x7_0000, 0x7_0001, TABLE),
-    row(
-        "EFER",
-        0x8_0001,
-        0x8_0001,
-        &[low(0xd01), low(0x801), low(0)],
-    ),
-    row("KERNEL_GS_BASE", 0x8_0002, 0x8_0002, CANONICAL),
-    row(
-        "APIC_BASE",
-        0x8_0003,
-        0x8_0003,
-        &[low(0xfee0_0d00), low(0xfee0_0900)],
-    ),
-    row(
+    one("EFER", 0x8_0001, &[low(0xd01), low(0x801), low(0)]),
+    one("KERNEL_GS_BASE", 0x8_0002, CANONICAL),
+    one("APIC_BASE", 0x8_0003, &[low(0xfee0_0d00), low(0xfee0_0900)]),
+    one(
         "PAT",
-        0x8_0004,
         0x8_0004,
         &[low(0x0105_0407_0600_0106), low(0x0007_0406_0007_0406)],
     ),
-    row("SYSENTER_CS", 0x8_0005, 0x8_0005, &[low(0x10), low(0)]),
+    one("SYSENTER_CS", 0x8_0005, &[low(0x10), low(0)]),
     row("SYSENTER_EIP, SYSENTER_ESP", 0x8_0006, 0x8_0007, CANONICAL),
-    row("STAR", 0x8_0008, 0x8_0008, ANY),
+    one("STAR", 0x8_0008, ANY),
     row("LSTAR, CSTAR", 0x8_0009, 0x8_000a, CANONICAL),
-    row(
+    one(
         "SFMASK",
-        0x8_000b,
         0x8_000b,
         &[low(0x4_7700), low(0xffff_ffff), low(0)],
     ),
-    row("MTRR_DEF_TYPE", 0x8_000e, 0x8_000e, &[low(0xc06), low(0)]),
+    one("MTRR_DEF_TYPE", 0x8_000e, &[low(0xc06), low(0)]),
     row(
         "MTRR_PHYS_BASE0 to 7",
         0x8_0010,
@@ -194,17 +174,15 @@ const ROWS: &[Row] = &[
         &[low(0xff_c000_0800), low(0)],
     ),
     row("MTRR_FIX64K, FIX16K, FIX4K", 0x8_0070, 0x8_007a, MTRR_FIXED),
-    row("TSC_AUX", 0x8_007b, 0x8_007b, &[low(0x1234_5678), low(0)]),
-    row("DEBUG_CTL", 0x8_007d, 0x8_007d, &[low(2), low(0)]),
-    row(
+    one("TSC_AUX", 0x8_007b, &[low(0x1234_5678), low(0)]),
+    one("DEBUG_CTL", 0x8_007d, &[low(2), low(0)]),
+    one(
         "TSC_ADJUST",
-        0x8_0096,
         0x8_0096,
         &[low(0x1000_0000), low(0u64.wrapping_sub(0x1000)), low(0)],
     ),
-    row(
+    one(
         "PENDING_INTERRUPTION",
-        0x1_0002,
         0x1_0002,
         &[
             low((0x41 << 16) | 1),
@@ -212,60 +190,41 @@ const ROWS: &[Row] = &[
             low(0),
         ],
     ),
-    row(
+    one(
         "INTERRUPT_STATE",
-        0x1_0003,
         0x1_0003,
         &[low(1), low(2), low(3), low(0)],
     ),
-    row(
-        "INTERNAL_ACTIVITY_STATE",
-        0x4,
-        0x4,
-        &[low(1), low(2), low(0)],
-    ),
-    row("INITIAL_APIC_ID", 0x8_000c, 0x8_000c, &[low(0)]),
-    row(
+    one("INTERNAL_ACTIVITY_STATE", 0x4, &[low(1), low(2), low(0)]),
+    one("INITIAL_APIC_ID", 0x8_000c, &[low(0)]),
+    one(
         "HYPERCALL, before GUEST_OS_ID",
-        0x9_0001,
         0x9_0001,
         &[low(0x10_0001), low(0)],
     ),
-    row(
+    one(
         "GUEST_OS_ID",
-        0x9_0002,
         0x9_0002,
         &[low(0x8100_0000_0006_0102), low(0)],
     ),
-    row(
-        "REFERENCE_TSC",
-        0x9_0017,
-        0x9_0017,
-        &[low(0x10_1001), low(0)],
-    ),
-    row("VP_ASSIST_PAGE", 0x9_0013, 0x9_0013, PAGE),
+    one("REFERENCE_TSC", 0x9_0017, &[low(0x10_1001), low(0)]),
+    one("VP_ASSIST_PAGE", 0x9_0013, PAGE),
     row(
         "SINT0 to SINT15",
         0xa_0000,
         0xa_000f,
         &[low(0x2_0055), low(0x4_0010), low(0x1_0000)],
     ),
-    row("SCONTROL", 0xa_0010, 0xa_0010, &[low(1), low(0)]),
-    row("SVERSION", 0xa_0011, 0xa_0011, &[low(1)]),
+    one("SCONTROL", 0xa_0010, &[low(1), low(0)]),
+    one("SVERSION", 0xa_0011, &[low(1)]),
     row("SIEFP, SIMP", 0xa_0012, 0xa_0013, PAGE),
-    row("EOM", 0xa_0014, 0xa_0014, &[low(0), becomes(7, 0)]),
-    row(
+    one("EOM", 0xa_0014, &[low(0), becomes(7, 0)]),
+    one(
         "STIMER0_CONFIG",
-        0xb_0000,
         0xb_0000,
         &[low(0x2_000e), becomes(1, 0), low(0)],
     ),
-    row(
-        "STIMER3_COUNT",
-        0xb_0007,
-        0xb_0007,
-        &[low(u64::MAX), low(0)],
-    ),
+    one("STIMER3_COUNT", 0xb_0007, &[low(u64::MAX), low(0)]),
 ];
 
 /// Names, labels and values that must be refused, and leave the register as it was.
