@@ -116,7 +116,7 @@ impl Clock {
 
     /// Writes the reference TSC page. No VP reads it meanwhile: none has started, or time is frozen.
     pub(super) fn fill_page(&self, page: &Pages) {
-        let old: HvReferenceTscPage = page.read_shared().unwrap_or_default();
+        let old: HvReferenceTscPage = page.read_shared(0).unwrap_or_default();
         page.write_shared(0, &self.moved().page(next_sequence(old.tsc_sequence)));
     }
 }

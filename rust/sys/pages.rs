@@ -70,11 +70,20 @@ impl Pages {
         }
     }
 
-    /// Reads a value from the start of the first page, which a process maps too: any bytes.
-    pub(crate) fn read_shared<T: hvdef::Wire>(&self) -> Option<T> {
+    /// Writes `bytes` to the start of the first page, which a process maps too.
+    pub(crate) fn copy_shared(&self, bytes: &[u8]) {
+        // SAFETY: As above.
+        let page = unsafe { core::slice::from_raw_parts_mut(self.virt.as_ptr(), PAGE_SIZE) };
+        if let Some(to) = page.get_mut(..bytes.len()) {
+            to.copy_from_slice(bytes);
+        }
+    }
+
+    /// Reads a value at `offset` of the first page, which a process maps too: any bytes.
+    pub(crate) fn read_shared<T: hvdef::Wire>(&self, offset: usize) -> Option<T> {
         // SAFETY: As above.
         let bytes = unsafe { core::slice::from_raw_parts(self.virt.as_ptr(), PAGE_SIZE) };
-        T::read(bytes)
+        T::read(bytes.get(offset..)?)
     }
 
     /// The words of the first page, which guests write, too.

@@ -9,7 +9,6 @@ use crate::partition::memory::{Access, Resolved};
 use crate::sys::pages::Pages;
 use crate::vmx::vmcs::CurrentVmcs;
 use crate::vp::registers::{guest_cr0, guest_cr4, interrupt_state, segment};
-use ::core::sync::atomic::Ordering;
 use hvdef::*;
 use vmxdef::exit::IoAccess;
 use vmxdef::field::*;
@@ -97,29 +96,35 @@ impl Capture {
 }
 
 /// The buffer of RUN_VP.
-pub(super) struct Message([u8; HV_MESSAGE_SIZE]);
+pub(super) struct Message {
+    bytes: [u8; HV_MESSAGE_SIZE],
+    /// Header and payload.
+    len: usize,
+}
 
 impl Message {
     /// An empty one.
     pub(super) fn new() -> Self {
-        Self([0; HV_MESSAGE_SIZE])
+        Self {
+            bytes: [0; HV_MESSAGE_SIZE],
+            len: HV_MESSAGE_SIZE,
+        }
     }
 
-    /// All of it.
+    /// Its header and payload.
     pub(super) fn bytes(&self) -> &[u8] {
-        &self.0
+        self.bytes.get(..self.len).unwrap_or(&self.bytes)
     }
 
     /// Copies it to the page that the VMM may have mapped.
     pub(super) fn publish(&self, page: &Pages) {
-        for (word, bytes) in page.words().iter().zip(self.0.chunks_exact(4)) {
-            word.store(u32::read(bytes).unwrap_or(0), Ordering::Relaxed);
-        }
+        page.copy_shared(self.bytes());
     }
 
     fn put<T: Wire>(&mut self, message_type: u32, payload: &T) {
+        self.len = HvMessageHeader::SIZE + T::SIZE;
         // No payload is longer than a message has room for.
-        let _ = HvMessage::write_intercept(&mut self.0, message_type, payload);
+        let _ = HvMessage::write_intercept(&mut self.bytes, message_type, payload);
     }
 
     /// An I/O instruction; RIP is left on it.

@@ -10,7 +10,7 @@ use crate::vp::entry::Running;
 use cpumodel::VpCpuidInput;
 
 /// What a leaf of the processor's tells, with what the VMM registered.
-#[inline(always)]
+#[inline]
 pub(crate) fn lookup(
     core: &VpCore,
     config: &Config,
@@ -29,6 +29,16 @@ pub(crate) fn lookup(
 pub(super) fn result(r: &Running<'_>) -> [u32; 4] {
     let leaf = r.core.gprs[RAX] as u32;
     let subleaf = r.core.gprs[RCX] as u32;
+    if leaf & 0xffff_0000 == 0x4000_0000 || r.core.cpuid_overrides.is_some() {
+        return special(r, leaf, subleaf);
+    }
+    let vp = || cpuid_input(r.core, &r.window.vmcs, r.partition.vps_of_package());
+    r.config.cpu.lookup_for(leaf, subleaf, vp)
+}
+
+/// The hypervisor's leaves, and what the VMM has its say in.
+#[inline(never)]
+fn special(r: &Running<'_>, leaf: u32, subleaf: u32) -> [u32; 4] {
     if leaf & 0xffff_0000 == 0x4000_0000 {
         r.partition.hv_cpuid(r.config, leaf)
     } else {

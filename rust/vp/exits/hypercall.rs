@@ -27,7 +27,7 @@ fn decode(r: &Running<'_>) -> (Convention, Arguments, Dispatch) {
     let convention = Convention::select(long_mode, vmcs.read(GUEST_CS_AR_BYTES) & ar::L != 0);
     let caller = Caller {
         cpl: cpl(r),
-        protected_mode: vmcs.read(GUEST_CR0) & CR0_PE != 0,
+        protected_mode: long_mode || vmcs.read(GUEST_CR0) & CR0_PE != 0,
     };
     let arguments = convention.arguments(&r.core.gprs);
     let os_id = r.partition.guest_os_id();

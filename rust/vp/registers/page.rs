@@ -61,32 +61,33 @@ pub(in crate::vp) fn fill_xmm(page: &Pages, core: &VpCore) {
     page.write_shared(offset, &super::xmm_0_to_5(core));
 }
 
+/// Reads a field, which the VMM may write to at any time: once.
+macro_rules! get {
+    ($page:ident, $field:ident) => {
+        $page
+            .read_shared(offset_of!(HvVpRegisterPage, $field))
+            .unwrap_or(Wire::ZERO)
+    };
+}
+
 /// Takes over what the VMM marked as dirty but for XMM registers, and marks all of it clean.
 pub(in crate::vp) fn take(page: &Pages, core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
     let dirty = HvX64RegisterClass(page.take_shared_u32(offset_of!(HvVpRegisterPage, dirty)));
-    if dirty.bits() == 0 {
-        return;
-    }
-    // Once: the VMM may write to it at any time.
-    let Some(contents) = page.read_shared::<HvVpRegisterPage>() else {
-        return;
-    };
     if dirty.contains(HvX64RegisterClass::GENERAL) {
-        core.gprs = contents.gp_registers;
-        vmcs.write(GUEST_RSP, contents.gp_registers[RSP]);
+        core.gprs = get!(page, gp_registers);
+        vmcs.write(GUEST_RSP, core.gprs[RSP]);
     }
     if dirty.contains(HvX64RegisterClass::IP) {
-        vmcs.write(GUEST_RIP, contents.rip);
+        vmcs.write(GUEST_RIP, get!(page, rip));
     }
     if dirty.contains(HvX64RegisterClass::FLAGS) {
-        vmcs.write(
-            GUEST_RFLAGS,
-            contents.rflags & super::RFLAGS_BITS | cr::RFLAGS_FIXED,
-        );
+        let rflags: u64 = get!(page, rflags);
+        vmcs.write(GUEST_RFLAGS, rflags & super::RFLAGS_BITS | cr::RFLAGS_FIXED);
         core.check_events = true;
     }
     if dirty.contains(HvX64RegisterClass::SEGMENT) {
-        for (s, v) in SEGMENTS.into_iter().zip(contents.segment_registers) {
+        let segments: [HvX64SegmentRegister; 6] = get!(page, segment_registers);
+        for (s, v) in SEGMENTS.into_iter().zip(segments) {
             let rights = rights_from_attributes(v.attributes);
             write_segment(vmcs, s, v.selector, v.base, v.limit, rights);
         }
@@ -96,13 +97,11 @@ pub(in crate::vp) fn take(page: &Pages, core: &mut VpCore, vmcs: &CurrentVmcs<'_
 /// Takes over XMM registers that the VMM marked as dirty, before [`take`] and before the window
 /// that loads them.
 pub(in crate::vp) fn take_xmm(page: &Pages, core: &mut VpCore) {
-    let Some(contents) = page.read_shared::<HvVpRegisterPage>() else {
-        return;
-    };
-    if !HvX64RegisterClass(contents.dirty).contains(HvX64RegisterClass::XMM) {
+    if !HvX64RegisterClass(get!(page, dirty)).contains(HvX64RegisterClass::XMM) {
         return;
     }
-    for (n, value) in contents.xmm_registers.into_iter().enumerate() {
+    let xmm: [HvU128; 6] = get!(page, xmm_registers);
+    for (n, value) in xmm.into_iter().enumerate() {
         super::write_fp(core, super::XSAVE_XMM + 16 * n, value, cr::XCR0_SSE);
     }
 }

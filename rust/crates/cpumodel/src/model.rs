@@ -281,6 +281,17 @@ impl CpuModel {
     /// EAX, EBX, ECX, EDX for a VP, without overrides.
     #[inline(always)]
     pub fn lookup(&self, leaf: u32, subleaf: u32, vp: &VpCpuidInput) -> [u32; 4] {
+        self.lookup_for(leaf, subleaf, || *vp)
+    }
+
+    /// [`Self::lookup`] that asks for the VP's state only where the leaf depends on it.
+    #[inline(always)]
+    pub fn lookup_for(
+        &self,
+        leaf: u32,
+        subleaf: u32,
+        vp: impl FnOnce() -> VpCpuidInput,
+    ) -> [u32; 4] {
         let max_basic = self.basic[0][0];
         let leaf = if leaf <= max_basic || (EXTENDED..=self.extended[0][0]).contains(&leaf) {
             leaf
@@ -292,21 +303,21 @@ impl CpuModel {
     }
 
     #[inline(always)]
-    fn in_range(&self, leaf: u32, subleaf: u32, vp: &VpCpuidInput) -> [u32; 4] {
+    fn in_range(&self, leaf: u32, subleaf: u32, vp: impl FnOnce() -> VpCpuidInput) -> [u32; 4] {
         match leaf {
-            1 => dynamic::leaf_1(self.basic[1], &self.features, vp),
+            1 => dynamic::leaf_1(self.basic[1], &self.features, &vp()),
             4 => match self.caches.get(subleaf as usize) {
-                Some(&cache) => dynamic::leaf_4(cache, vp),
+                Some(&cache) => dynamic::leaf_4(cache, &vp()),
                 None => [0; 4],
             },
             7 => match subleaf {
-                0 => dynamic::leaf_7(self.basic[7], &self.features, vp),
+                0 => dynamic::leaf_7(self.basic[7], &self.features, &vp()),
                 1 => self.leaf7_1,
                 _ => [0; 4],
             },
-            0xb | 0x1f => dynamic::topology(subleaf, vp),
-            0xd => self.xsave.leaf(subleaf, vp.xcr0, self.basic[0xd][0]),
-            0x8000_0001 => dynamic::leaf_8000_0001(self.extended[1], vp),
+            0xb | 0x1f => dynamic::topology(subleaf, &vp()),
+            0xd => self.xsave.leaf(subleaf, vp().xcr0, self.basic[0xd][0]),
+            0x8000_0001 => dynamic::leaf_8000_0001(self.extended[1], &vp()),
             _ => {
                 let table: &[[u32; 4]] = if leaf >= EXTENDED {
                     &self.extended
