@@ -245,12 +245,15 @@ fn enter_guest_mode(
 /// mode was announced, before each entry.
 #[inline(always)]
 fn flush_linear(running: &mut Running<'_>) {
-    let flush = &running.shared.linear_flush;
-    if !flush.is_pending() {
-        return;
+    if running.shared.linear_flush.is_pending() {
+        flush_linear_now(running);
     }
+}
+
+#[inline(never)]
+fn flush_linear_now(running: &mut Running<'_>) {
     let (vmcs, vpid) = (&running.window.vmcs, running.core.vpid);
-    flush.take(|page| match page {
+    running.shared.linear_flush.take(|page| match page {
         Some(gva) => vmcs.invvpid_address(vpid, gva),
         None => vmcs.invvpid(vpid),
     });

@@ -19,32 +19,58 @@ use x86def::cr::CR0_PE;
 use x86def::segment::ar;
 use x86def::vector;
 
-/// The call, and what is to be done for it.
+/// By what rules the guest calls now, and whether in protected mode.
 #[inline(always)]
-fn decode(r: &Running<'_>) -> (Convention, Arguments, Dispatch) {
+fn convention(r: &Running<'_>) -> (Convention, bool) {
     let vmcs = &r.window.vmcs;
     let long_mode = vmcs.read(VM_ENTRY_CONTROLS) & super::IA32E != 0;
-    let convention = Convention::select(long_mode, vmcs.read(GUEST_CS_AR_BYTES) & ar::L != 0);
+    match Convention::select(long_mode, vmcs.read(GUEST_CS_AR_BYTES) & ar::L != 0) {
+        Convention::Bits64 => (Convention::Bits64, true),
+        Convention::Bits32 => (
+            Convention::Bits32,
+            long_mode || vmcs.read(GUEST_CR0) & CR0_PE != 0,
+        ),
+    }
+}
+
+/// What the guest calls, and what is to be said to it.
+#[inline(always)]
+fn decode(r: &Running<'_>, convention: Convention, protected_mode: bool) -> (Arguments, Dispatch) {
     let caller = Caller {
         cpl: cpl(r),
-        protected_mode: long_mode || vmcs.read(GUEST_CR0) & CR0_PE != 0,
+        protected_mode,
     };
     let arguments = convention.arguments(&r.core.gprs);
     let os_id = r.partition.guest_os_id();
     let what = dispatch(&arguments, &caller, os_id, &r.config.features);
-    (convention, arguments, what)
+    (arguments, what)
 }
 
 /// Whether the call is a right one that hvrs does not know and `wanted` is.
 pub(super) fn is_unknown(r: &Running<'_>, wanted: impl FnOnce(HvCallCode) -> bool) -> bool {
-    let (_, arguments, what) = decode(r);
+    let (convention, protected_mode) = convention(r);
+    let (arguments, what) = decode(r, convention, protected_mode);
     let unknown = HvHypercallResult::simple(HV_STATUS_INVALID_HYPERCALL_CODE);
     what == Dispatch::Done(unknown) && wanted(arguments.control.code())
 }
 
 #[inline(always)]
 pub(super) fn handle(r: &mut Running<'_>) -> bool {
-    let (convention, arguments, what) = decode(r);
+    match convention(r) {
+        (Convention::Bits64, _) => handle_by(r, Convention::Bits64, true),
+        (Convention::Bits32, protected_mode) => handle_32(r, protected_mode),
+    }
+}
+
+/// Apart, so that 64-bit mode has no choices left.
+#[inline(never)]
+fn handle_32(r: &mut Running<'_>, protected_mode: bool) -> bool {
+    handle_by(r, Convention::Bits32, protected_mode)
+}
+
+#[inline(always)]
+fn handle_by(r: &mut Running<'_>, convention: Convention, protected_mode: bool) -> bool {
+    let (arguments, what) = decode(r, convention, protected_mode);
     match what {
         Dispatch::Undefined => fault(r, vector::UD, 0),
         Dispatch::Done(result) => answer(r, convention, result),
