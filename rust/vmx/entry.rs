@@ -27,8 +27,8 @@ pub(crate) unsafe trait TheExitHandler: ExitHandler {}
 /// why there can be one only.
 macro_rules! handles_exits {
     ($handler:ty) => {
-        // SAFETY: The function below takes it.
         #[allow(unsafe_code)]
+        // SAFETY: The function below takes it.
         unsafe impl $crate::vmx::entry::TheExitHandler for $handler {}
 
         /// One VM exit. 0: enter again.

@@ -87,60 +87,52 @@ impl<'a> Request<'a> {
 ///
 /// As for [`Request::read`]; EINTR.
 pub(super) fn get(partition: &Partition, vp: &Vp, arg: usize) -> Result {
-    let Request {
-        config,
-        kind,
-        addr,
-        mut bytes,
-    } = Request::read(partition, arg)?;
+    let mut request = Request::read(partition, arg)?;
+    let (config, bytes) = (request.config, &mut request.bytes);
     vp.with_core(|core| {
         core.follow(&config.time);
-        match kind {
+        match request.kind {
             MSHV_VP_STATE_LAPIC => {
                 core.signals |= core.harvest(&vp.shared);
                 let now = core.guest_now();
-                core.lapic.save(now).write(&mut bytes).ok_or(EINVAL)
+                core.lapic.save(now).write(bytes).ok_or(EINVAL)
             }
-            MSHV_VP_STATE_SIMP => read_page(&vp.shared.simp, &mut bytes),
-            MSHV_VP_STATE_SIEFP => read_page(&vp.shared.siefp, &mut bytes),
+            MSHV_VP_STATE_SIMP => read_page(&vp.shared.simp, bytes),
+            MSHV_VP_STATE_SIEFP => read_page(&vp.shared.siefp, bytes),
             MSHV_VP_STATE_SYNTHETIC_TIMERS => {
                 let timers = core.synthetic.stimers.save();
-                timers.write(&mut bytes).ok_or(EINVAL)
+                timers.write(bytes).ok_or(EINVAL)
             }
             _ => {
                 let xsave = config.cpu.xsave();
                 let area = core.guest.xsave.bytes();
-                let written = xsave.compact(area, &mut bytes).map_err(|_| EINVAL)?;
+                let written = xsave.compact(area, bytes).map_err(|_| EINVAL)?;
                 debug_assert!(written == bytes.len());
                 Ok(())
             }
         }
     })??;
-    user::write_bytes(addr, &bytes)
+    user::write_bytes(request.addr, bytes)
 }
 
 /// MSHV_SET_VP_STATE. Errors as for [`get`]; EINVAL also for contents that no processor could have.
 pub(super) fn set(partition: &Partition, vp: &Vp, arg: usize) -> Result {
-    let Request {
-        config,
-        kind,
-        addr,
-        mut bytes,
-    } = Request::read(partition, arg)?;
-    user::read_bytes(addr, &mut bytes)?;
+    let mut request = Request::read(partition, arg)?;
+    let (config, bytes) = (request.config, &mut request.bytes);
+    user::read_bytes(request.addr, bytes)?;
     vp.with_core(|core| {
         core.follow(&config.time);
-        match kind {
-            MSHV_VP_STATE_LAPIC => set_lapic(vp, core, &bytes),
-            MSHV_VP_STATE_SIMP => write_page(core, &vp.shared.simp, &bytes),
-            MSHV_VP_STATE_SIEFP => write_page(core, &vp.shared.siefp, &bytes),
+        match request.kind {
+            MSHV_VP_STATE_LAPIC => set_lapic(vp, core, bytes),
+            MSHV_VP_STATE_SIMP => write_page(core, &vp.shared.simp, bytes),
+            MSHV_VP_STATE_SIEFP => write_page(core, &vp.shared.siefp, bytes),
             MSHV_VP_STATE_SYNTHETIC_TIMERS => {
-                let timers = HvSyntheticTimersState::read(&bytes).ok_or(EINVAL)?;
+                let timers = HvSyntheticTimersState::read(bytes).ok_or(EINVAL)?;
                 core.synthetic.stimers = Stimers::restore(&timers).map_err(|_| EINVAL)?;
                 core.run_stimers_soon();
                 Ok(())
             }
-            _ => set_xsave(config, core, &bytes),
+            _ => set_xsave(config, core, bytes),
         }
     })?
 }

@@ -20,9 +20,9 @@ impl Code {
 /// A guest: its name, and its code.
 pub type Named = (&'static str, fn() -> Code);
 
-/// Assembles code under a name. Labels are local numbers.
+/// Assembles code under a name, behind what the macro after `+` gives. Labels are local numbers.
 macro_rules! code {
-    ($($(#[$doc:meta])* $name:ident $mode:literal: $($line:literal)*;)*) => {
+    ($($(#[$doc:meta])* $name:ident $mode:literal $(+ $before:ident)?: $($line:literal)*;)*) => {
         $(
             $(#[$doc])*
             pub fn $name() -> Code {
@@ -46,12 +46,28 @@ macro_rules! code {
                 concat!(".globl abi_code_", stringify!($name), "_end"),
                 concat!(".hidden abi_code_", stringify!($name), "_end"),
                 concat!("abi_code_", stringify!($name), ":"),
+                $($before!(),)?
                 $($line,)*
                 concat!("abi_code_", stringify!($name), "_end:"),
                 ".code64",
                 ".popsection",
             );
         )*
+    };
+}
+
+/// x2APIC mode, software-enabled; interrupts on.
+macro_rules! x2apic_on {
+    () => {
+        "mov ecx, 0x1b
+        rdmsr
+        or eax, 0xc00
+        wrmsr
+        mov ecx, 0x80f
+        xor edx, edx
+        mov eax, 0x1ff
+        wrmsr
+        sti"
     };
 }
 
@@ -553,31 +569,13 @@ code! {
         "int3";
 
     /// x2APIC on, interrupts on; then halts again and again, counting before.
-    apic_halt "16":
-        "mov ecx, 0x1b"
-        "rdmsr"
-        "or eax, 0xc00"
-        "wrmsr"
-        "mov ecx, 0x80f"
-        "xor edx, edx"
-        "mov eax, 0x1ff"
-        "wrmsr"
-        "sti"
+    apic_halt "16" + x2apic_on:
         "1: inc dword ptr ds:[0x2000]"
         "hlt"
         "jmp 1b";
 
     /// The same, but it spins.
-    apic_spin "16":
-        "mov ecx, 0x1b"
-        "rdmsr"
-        "or eax, 0xc00"
-        "wrmsr"
-        "mov ecx, 0x80f"
-        "xor edx, edx"
-        "mov eax, 0x1ff"
-        "wrmsr"
-        "sti"
+    apic_spin "16" + x2apic_on:
         "1: inc dword ptr ds:[0x2000]"
         "jmp 1b";
 

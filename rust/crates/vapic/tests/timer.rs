@@ -19,6 +19,21 @@ fn timer(mode: u32, divide: u32) -> TestApic {
     apic
 }
 
+/// Periodic, on a machine with that TSC.
+fn periodic(tsc_khz: u32, initial: u32) -> TestApic {
+    let config = Config { tsc_khz, ..CONFIG };
+    let mut apic: TestApic = Lapic::new(Box::new(ApicPage::new()), 0, true, config);
+    for (offset, value) in [
+        (regs::SVR, 0x1FF),
+        (regs::LVT_TIMER, PERIODIC | VECTOR),
+        (regs::TIMER_DCR, BY_1),
+        (regs::TIMER_ICR, initial),
+    ] {
+        write(&mut apic, offset, value);
+    }
+    apic
+}
+
 fn current_count(apic: &mut TestApic, now: u64) -> u64 {
     apic.mmio_read(regs::TIMER_CCR, 4, now)
 }
@@ -153,19 +168,7 @@ fn counting_modes_agree_with_brute_force() {
 #[test]
 fn periods_do_not_drift() {
     // 2893.299 MHz over 200 MHz: a period of 1000 is 14466.495 TSC ticks.
-    let config = Config {
-        tsc_khz: 2_893_299,
-        ..CONFIG
-    };
-    let mut apic: TestApic = Lapic::new(Box::new(ApicPage::new()), 0, true, config);
-    for (offset, value) in [
-        (regs::SVR, 0x1FF),
-        (regs::LVT_TIMER, PERIODIC | VECTOR),
-        (regs::TIMER_DCR, BY_1),
-        (regs::TIMER_ICR, 1000),
-    ] {
-        write(&mut apic, offset, value);
-    }
+    let mut apic = periodic(2_893_299, 1000);
     for i in 1..=1_000_000u64 {
         let due = apic.timer_deadline().unwrap();
         let exact = i * 14_466_495 / 1000;
@@ -197,19 +200,7 @@ fn late_periodic_timers_catch_up_in_one_step() {
 #[test]
 fn periods_shorter_than_a_tick_make_progress() {
     // A TSC slower than the timer's clock.
-    let config = Config {
-        tsc_khz: 1_000,
-        ..CONFIG
-    };
-    let mut apic: TestApic = Lapic::new(Box::new(ApicPage::new()), 0, true, config);
-    for (offset, value) in [
-        (regs::SVR, 0x1FF),
-        (regs::LVT_TIMER, PERIODIC | VECTOR),
-        (regs::TIMER_DCR, BY_1),
-        (regs::TIMER_ICR, 1),
-    ] {
-        write(&mut apic, offset, value);
-    }
+    let mut apic = periodic(1_000, 1);
     for now in 1..1000 {
         assert!(apic.timer_expire(now));
         assert!(!apic.timer_expire(now), "one expiry a tick");
