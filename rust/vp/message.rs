@@ -111,14 +111,14 @@ impl Message {
         }
     }
 
-    /// Its header and payload.
+    /// All of it.
     pub(super) fn bytes(&self) -> &[u8] {
-        self.bytes.get(..self.len).unwrap_or(&self.bytes)
+        &self.bytes
     }
 
-    /// Copies it to the page that the VMM may have mapped.
+    /// Copies header and payload to the page that the VMM may have mapped.
     pub(super) fn publish(&self, page: &Pages) {
-        page.copy_shared(self.bytes());
+        page.copy_shared(self.bytes.get(..self.len).unwrap_or(&self.bytes));
     }
 
     fn put<T: Wire>(&mut self, message_type: u32, payload: &T) {
