@@ -326,10 +326,11 @@ impl Vp {
                 Ok(false)
             }
             Leave::Call(row, convention) => {
-                match hypercall::call(self, partition, config, core, row, convention)? {
+                match hypercall::call(self, partition, config, own, row, convention)? {
                     hypercall::Called::Done | hypercall::Called::Again => Ok(false),
                     hypercall::Called::Intercepted => {
-                        self.capture_late(core, partition, capture)?;
+                        self.capture_late(own, partition, capture)?;
+                        let core = &mut own.core;
                         let Some(capture) = capture else {
                             return Err(EIO);
                         };
@@ -339,7 +340,7 @@ impl Vp {
                         Ok(true)
                     }
                     hypercall::Called::Unreachable(leave) => {
-                        self.dispatch(partition, config, core, leave, capture, message)
+                        self.dispatch(partition, config, own, leave, capture, message)
                     }
                 }
             }

@@ -7,7 +7,7 @@ use super::core::{Deferred, VpCore};
 use super::exits::Leave;
 use super::registers;
 use super::shared::event;
-use super::Vp;
+use super::{Own, Vp};
 use crate::partition::memory::{Access, Resolved};
 use crate::partition::{Config, Partition};
 use hv1::hypercall::{
@@ -83,11 +83,11 @@ pub(super) fn call(
     vp: &Vp,
     partition: &Partition,
     config: &Config,
-    core: &mut VpCore,
+    own: &mut Own,
     row: &CallRow,
     convention: Convention,
 ) -> Result<Called> {
-    let arguments = convention.arguments(&core.gprs);
+    let arguments = convention.arguments(&own.core.gprs);
     let mut call = Call {
         vp,
         partition,
@@ -100,21 +100,21 @@ pub(super) fn call(
         },
         done: arguments.control.rep_start(),
     };
-    core.deferred = Deferred::Advance;
-    let status = match call.run(core) {
+    own.core.deferred = Deferred::Advance;
+    let status = match call.run(own) {
         Ok(()) => HV_STATUS_SUCCESS,
         Err(Ok(Missing::Status(status))) => status,
         Err(Ok(Missing::Call(called))) => {
-            core.deferred = Deferred::Nothing;
+            own.core.deferred = Deferred::Nothing;
             return Ok(called);
         }
         Err(Err(error)) => {
-            core.deferred = Deferred::Nothing;
+            own.core.deferred = Deferred::Nothing;
             return Err(error);
         }
     };
     let answer = HvHypercallResult::rep(status, call.done);
-    convention.set_result(&mut core.gprs, answer);
+    convention.set_result(&mut own.core.gprs, answer);
     Ok(Called::Done)
 }
 
@@ -126,13 +126,13 @@ fn missing(status: HvStatus) -> Result<Missing, Error> {
 }
 
 impl Call<'_> {
-    fn run(&mut self, core: &mut VpCore) -> Outcome<()> {
-        let input = self.input(core)?;
+    fn run(&mut self, own: &mut Own) -> Outcome<()> {
+        let input = self.input(&mut own.core)?;
         match self.row.id {
-            CallId::GetVpIndexFromApicId => self.vp_indexes(core, &input),
+            CallId::GetVpIndexFromApicId => self.vp_indexes(&mut own.core, &input),
             CallId::StartVirtualProcessor => self.start(&input),
-            CallId::GetVpRegisters => self.get_registers(core, &input),
-            CallId::SetVpRegisters => self.set_registers(core, &input),
+            CallId::GetVpRegisters => self.get_registers(own, &input),
+            CallId::SetVpRegisters => self.set_registers(own, &input),
             CallId::PostMessage => self.post_message(&input),
             CallId::SignalEvent => self.signal_event(&input),
             _ => Err(missing(HV_STATUS_INVALID_HYPERCALL_CODE)),
@@ -309,31 +309,31 @@ impl Call<'_> {
     }
 
     /// HvCallGetVpRegisters.
-    fn get_registers(&mut self, core: &mut VpCore, input: &[u8]) -> Outcome<()> {
+    fn get_registers(&mut self, own: &mut Own, input: &[u8]) -> Outcome<()> {
         self.check_own(input)?;
-        self.reach_output(core)?;
+        self.reach_output(&mut own.core)?;
         let names = self.list(input, 4);
         let mut values =
             KVec::from_elem(0u8, names.len() * 4, GFP_KERNEL_ACCOUNT).map_err(|e| Err(e.into()))?;
         let start = self.done;
         let mut done = 0;
-        let mut own = registers::Own { vp: self.vp, core };
-        let status = registers::get(self.partition, &mut own, names, &mut values, &mut done);
+        let mut reach = registers::OwnVp { vp: self.vp, own };
+        let status = registers::get(self.partition, &mut reach, names, &mut values, &mut done);
         let size = HvRegisterValue::SIZE;
         if let Some(values) = values.get(..size * usize::from(done)) {
-            self.output(core, size * usize::from(start), values)?;
+            self.output(&mut own.core, size * usize::from(start), values)?;
         }
         self.done += done;
         status.map_err(missing)
     }
 
     /// HvCallSetVpRegisters.
-    fn set_registers(&mut self, core: &mut VpCore, input: &[u8]) -> Outcome<()> {
+    fn set_registers(&mut self, own: &mut Own, input: &[u8]) -> Outcome<()> {
         self.check_own(input)?;
         let list = self.list(input, HvRegisterAssoc::SIZE);
         let mut done = 0;
-        let mut own = registers::Own { vp: self.vp, core };
-        let status = registers::set(self.partition, &mut own, list, &mut done);
+        let mut reach = registers::OwnVp { vp: self.vp, own };
+        let status = registers::set(self.partition, &mut reach, list, &mut done);
         let elements = list
             .chunks_exact(HvRegisterAssoc::SIZE)
             .take(usize::from(done));
@@ -342,7 +342,7 @@ impl Call<'_> {
             .any(|assoc| assoc.name == HV_X64_REGISTER_RIP)
         {
             // The guest goes on where it said.
-            core.deferred = Deferred::Nothing;
+            own.core.deferred = Deferred::Nothing;
         }
         self.done += done;
         status.map_err(missing)

@@ -55,16 +55,16 @@ impl Reach for &Vp {
 }
 
 /// The VP that this thread runs, for its guest.
-pub(crate) struct Own<'a> {
-    pub(crate) vp: &'a Vp,
-    pub(crate) core: &'a mut VpCore,
+pub(super) struct OwnVp<'a> {
+    pub(super) vp: &'a Vp,
+    pub(super) own: &'a mut super::Own,
 }
 
-impl Reach for Own<'_> {
+impl Reach for OwnVp<'_> {
     const ORIGIN: Origin = Origin::Guest;
 
     fn core<R>(&mut self, f: impl FnOnce(&Vp, &mut VpCore) -> R) -> Result<R> {
-        Ok(f(self.vp, self.core))
+        Ok(f(self.vp, &mut self.own.core))
     }
 
     fn vmcs<R>(
@@ -73,9 +73,9 @@ impl Reach for Own<'_> {
         f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
     ) -> Result<R> {
         // Going on behind the VMCALL is for afterwards.
-        let deferred = ::core::mem::replace(&mut self.core.deferred, Deferred::Nothing);
-        let r = self.vp.with_vmcs_of(self.core, partition, f);
-        self.core.deferred = deferred;
+        let deferred = ::core::mem::replace(&mut self.own.core.deferred, Deferred::Nothing);
+        let r = self.vp.with_vmcs_of(self.own, partition, f);
+        self.own.core.deferred = deferred;
         r
     }
 }
