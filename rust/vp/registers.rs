@@ -381,6 +381,13 @@ fn write(
         Place::Natural(GUEST_RFLAGS) => {
             vmcs.write(GUEST_RFLAGS, value.low & RFLAGS_BITS | cr::RFLAGS_FIXED)
         }
+        Place::Natural(GUEST_RIP) => {
+            vmcs.write(GUEST_RIP, value.low);
+            // A VMM that resets a VP behind its triple fault stores registers, and no activity state.
+            if core.activity == Activity::Shutdown {
+                core.activity = Activity::Running;
+            }
+        }
         Place::Natural(field) => vmcs.write(field, value.low),
         Place::Msr(msr) => host_msr::set(core, vmcs, config, msr, value.low)?,
         Place::Absent if value.low == 0 => {}

@@ -113,7 +113,7 @@ pub const BOOTS: &[Boot] = &[
     Boot {
         name: "qemu",
         job: "qemu.sh",
-        argument: "exit pc:1 q35:2",
+        argument: "exit reset pc:1 q35:2",
         needs: &[
             Need::MicroGuests,
             Need::LinuxGuest(Initramfs::Pc),
