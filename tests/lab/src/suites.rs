@@ -92,6 +92,16 @@ pub const BOOTS: &[Boot] = &[
         ..BASE
     },
     Boot {
+        name: "load",
+        cpus: 2,
+        job: "linux.sh",
+        argument: "load:2",
+        needs: &[Need::LinuxGuest(Initramfs::Load)],
+        timeout: 1800,
+        long: true,
+        ..BASE
+    },
+    Boot {
         name: "linux",
         job: "linux.sh",
         argument: "boot:1 boot:2 boot:4 disk:1",
