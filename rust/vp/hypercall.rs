@@ -135,6 +135,7 @@ impl Call<'_> {
             CallId::SetVpRegisters => self.set_registers(own, &input),
             CallId::PostMessage => self.post_message(&input),
             CallId::SignalEvent => self.signal_event(&input),
+            // The parent's calls; the doors have kept them out.
             _ => Err(missing(HV_STATUS_INVALID_HYPERCALL_CODE)),
         }
     }

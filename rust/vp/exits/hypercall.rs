@@ -96,9 +96,6 @@ fn call(
     arguments: &Arguments,
     convention: Convention,
 ) -> bool {
-    if is_cold(row.id) {
-        return leave(r, Leave::Call(row, convention));
-    }
     let control = arguments.control;
     let mut input = Input::find(&r.partition.memory.space, row, arguments);
     let features = &r.config.features;
@@ -114,8 +111,8 @@ fn call(
         CallId::FlushVirtualAddressList => flush(true, false).map(Request::Flush),
         CallId::FlushVirtualAddressSpaceEx => flush(false, true).map(Request::Flush),
         CallId::FlushVirtualAddressListEx => flush(true, true).map(Request::Flush),
-        // The parent's calls; the doors have kept them out.
-        _ => Err(Stop::Status(HV_STATUS_INVALID_HYPERCALL_CODE)),
+        // `vp/hypercall.rs` has the rest.
+        _ => return leave(r, Leave::Call(row, convention)),
     };
     let request = match request {
         Ok(request) => request,
@@ -141,20 +138,6 @@ fn call(
         Request::Ipi(ipi) => send(r, &ipi),
         Request::Flush(flush) => flush_vps(r, &flush),
     }
-}
-
-/// Calls that `vp/hypercall.rs` does.
-#[inline(always)]
-fn is_cold(id: CallId) -> bool {
-    matches!(
-        id,
-        CallId::GetVpIndexFromApicId
-            | CallId::StartVirtualProcessor
-            | CallId::GetVpRegisters
-            | CallId::SetVpRegisters
-            | CallId::PostMessage
-            | CallId::SignalEvent
-    )
 }
 
 enum Request {
