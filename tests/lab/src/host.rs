@@ -19,6 +19,36 @@ pub fn kvm_loaded() -> bool {
     Path::new("/sys/module/kvm_intel").exists()
 }
 
+/// What the tests need here besides what builds hvrs: a file, and Debian 13's package with it.
+const FILES: &[(&str, &str)] = &[
+    ("/bin/busybox", "busybox-static"),
+    ("/usr/bin/cpio", "cpio"),
+    ("/usr/bin/rustfmt", "rustfmt"),
+    ("/usr/bin/cargo-clippy", "rust-clippy"),
+    ("/usr/bin/shellcheck", "shellcheck"),
+    ("/usr/bin/stress-ng", "stress-ng"),
+    (
+        "/usr/bin/qemu-system-x86_64",
+        "qemu-system-x86/trixie-backports",
+    ),
+    ("/usr/share/seabios/bios-256k.bin", "seabios"),
+];
+
+/// An error with the line that installs what the tests lack.
+pub fn missing_packages() -> Result<()> {
+    let missing: Vec<&str> = FILES
+        .iter()
+        .filter(|(file, _)| !Path::new(file).exists())
+        .map(|(_, package)| *package)
+        .collect();
+    ensure!(
+        missing.is_empty(),
+        "the tests need more than is here; try: apt install {}",
+        missing.join(" ")
+    );
+    Ok(())
+}
+
 /// Runs the job with its files in `dir`, and returns when it has ended or `timeout` is over.
 pub fn run(dir: &Path, job: &Job, timeout: Duration, listener: Listener) -> Result<Outcome> {
     ensure!(

@@ -52,6 +52,10 @@ pub enum Need {
     LinuxGuest(Initramfs),
     /// Debian's QEMU under /data.
     Qemu,
+    /// KVM itself: something runs on it.
+    Kvm,
+    /// A machine whose CPU and modules are the test's to choose: never this one (`HOST=1`).
+    Lab,
 }
 
 const BASE: Boot = Boot {
@@ -73,7 +77,7 @@ const BESIDE: Boot = Boot {
     memory: 1536,
     job: "beside.sh",
     argument: "load",
-    needs: &[Need::LinuxGuest(Initramfs::Load), Need::Qemu],
+    needs: &[Need::LinuxGuest(Initramfs::Load), Need::Qemu, Need::Kvm],
     timeout: 1800,
     long: true,
     ..BASE
@@ -178,7 +182,7 @@ pub const BOOTS: &[Boot] = &[
         name: "guests-floor",
         model: "corei7_sandy_bridge_2600k",
         job: "guests.sh",
-        needs: &[Need::MicroGuests],
+        needs: &[Need::MicroGuests, Need::Lab],
         timeout: 1200,
         ..BASE
     },
@@ -187,6 +191,7 @@ pub const BOOTS: &[Boot] = &[
         model: "corei5_lynnfield_750",
         job: "refused.sh",
         argument: "XSAVE",
+        needs: &[Need::Lab],
         ..BASE
     },
     Boot {
@@ -195,7 +200,7 @@ pub const BOOTS: &[Boot] = &[
         cpus: 2,
         job: "beside.sh",
         argument: "reload",
-        needs: &[Need::MicroGuests],
+        needs: &[Need::MicroGuests, Need::Lab],
         ..BASE
     },
     Boot {

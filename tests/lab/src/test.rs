@@ -33,6 +33,15 @@ pub fn run(wanted: &[String], all: bool, parallel: usize) -> Result<bool> {
             names.join(" ")
         );
     }
+    if place::host() {
+        host::missing_packages()?;
+        if let Some(boot) = BOOTS
+            .iter()
+            .find(|boot| wanted.iter().any(|want| want == boot.name) && !fits(boot))
+        {
+            anyhow::bail!("suite {} is not for this machine: it needs another CPU, or KVM, or is the same here as another suite", boot.name);
+        }
+    }
     // One module, one machine: nothing runs beside something else there.
     let parallel = if place::host() { 1 } else { parallel };
     let mut rows = Vec::new();
@@ -80,12 +89,19 @@ pub fn run(wanted: &[String], all: bool, parallel: usize) -> Result<bool> {
     Ok(report::summarize(&rows))
 }
 
-/// On this machine a suite runs once, with or without kvm_intel as it is.
+/// Whether this place has what the boot needs. On this machine, boots that differ only in the lab's machine are one.
 fn fits(boot: &Boot) -> bool {
-    !place::host()
-        || boot.kvm == host::kvm_loaded()
-        || BOOTS.iter().all(|other| {
-            (other.job, other.argument, other.kvm) != (boot.job, boot.argument, !boot.kvm)
+    if !place::host() {
+        return true;
+    }
+    let first = BOOTS
+        .iter()
+        .find(|other| (other.job, other.argument) == (boot.job, boot.argument));
+    first.is_some_and(|first| first.name == boot.name)
+        && boot.needs.iter().all(|need| match need {
+            Need::Lab => false,
+            Need::Kvm => host::kvm_loaded(),
+            _ => true,
         })
 }
 
@@ -128,6 +144,7 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
                 .push((built("mshv-ioctls"), "mshv-ioctls".to_string())),
             Need::LinuxGuest(kind) => job.data.extend(guest::linux(&dir, *kind)?),
             Need::Qemu => job.data.extend(guest::qemu()),
+            Need::Kvm | Need::Lab => {}
         }
     }
     let mut reader = Reader::new(boot.name);
