@@ -186,6 +186,15 @@ pub const BOOTS: &[Boot] = &[
         timeout: 1200,
         ..BASE
     },
+    // A CPU with what the others lack: protection keys, SPEC_CTRL and its kin.
+    Boot {
+        name: "guests-tigerlake",
+        model: "tigerlake",
+        job: "guests.sh",
+        needs: &[Need::MicroGuests, Need::Lab],
+        timeout: 1200,
+        ..BASE
+    },
     Boot {
         name: "refused",
         model: "corei5_lynnfield_750",
