@@ -38,6 +38,7 @@ use entry::Running;
 use exits::msr::Env;
 use exits::Leave;
 use hv1::msr::Origin;
+use hvdef::HV_X64_MSR_CRASH_CTL;
 use kernel::ioctl::_IOR;
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
@@ -408,6 +409,12 @@ impl Vp {
                     return Err(EIO);
                 };
                 core.vmm_completes = Some(capture.rip);
+                if write && number == HV_X64_MSR_CRASH_CTL {
+                    // The host's log hears of a crash whoever else does (F-CR1).
+                    let [rax, rdx] = [core.gprs[self::core::RAX], core.gprs[self::core::RDX]];
+                    let value = rdx << 32 | u64::from(rax as u32);
+                    let _ = partition.write_msr(number, value, Origin::Guest);
+                }
                 message.msr(self.index, capture, &core.gprs, number, write);
                 Ok(true)
             }

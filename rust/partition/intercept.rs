@@ -43,8 +43,10 @@ impl Table {
         (found.unwrap_or(0) >> 32) as u32
     }
 
-    fn is_empty(&self) -> bool {
-        self.entries().all(|e| e.load(Ordering::Relaxed) == 0)
+    /// The numbers in use.
+    fn numbers(&self) -> impl Iterator<Item = u32> + '_ {
+        let values = self.entries().map(|e| e.load(Ordering::Relaxed));
+        values.filter(|e| *e != 0).map(|e| e as u32)
     }
 
     /// Under a lock of the caller's: exits only read. An entry stays where it is, so that none is
@@ -112,9 +114,13 @@ impl Intercepts {
     }
 
     /// Whether there is one that exits must look for. What comes with exits that happen for it
-    /// alone is not counted.
+    /// alone is not counted, nor are the crash MSRs, which leave the hot tier in any case: a VMM
+    /// that wants to hear of a crash does not make other exits dearer.
     pub(crate) fn any(&self) -> bool {
-        !self.leaves.is_empty() || !self.msrs.is_empty() || self.calls.load(Ordering::Relaxed) != 0
+        let crash = HV_X64_MSR_CRASH_P0..=HV_X64_MSR_CRASH_CTL;
+        self.leaves.numbers().next().is_some()
+            || self.msrs.numbers().any(|msr| !crash.contains(&msr))
+            || self.calls.load(Ordering::Relaxed) != 0
     }
 
     /// Whether CPUID of `leaf` is the VMM's.

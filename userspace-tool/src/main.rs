@@ -7,6 +7,7 @@ mod acpi;
 mod commands;
 mod console;
 mod control;
+mod crash;
 mod devices;
 mod foreground;
 mod host;

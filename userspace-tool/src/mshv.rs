@@ -13,6 +13,8 @@ pub enum Message<'a> {
     Memory(&'a hv_x64_memory_intercept_message),
     /// A local APIC ended the service of a level-triggered interrupt with this vector.
     Eoi(u8),
+    /// An MSR was accessed that hvrsctl intercepts.
+    Msr(&'a hv_x64_msr_intercept_message),
     /// Triple fault at this RIP.
     UnrecoverableException(u64),
     /// Nothing is to be done.
@@ -37,6 +39,7 @@ pub fn decode(message: &hv_message) -> Message<'_> {
                 let eoi = &*payload.cast::<hv_x64_apic_eoi_message>();
                 Message::Eoi(eoi.interrupt_vector as u8)
             }
+            hv_message_type_HVMSG_X64_MSR_INTERCEPT => Message::Msr(&*payload.cast()),
             hv_message_type_HVMSG_UNRECOVERABLE_EXCEPTION => {
                 let fault = &*payload.cast::<hv_x64_unrecoverable_exception_message>();
                 Message::UnrecoverableException(fault.header.rip)

@@ -168,6 +168,17 @@ pub fn segment_base(vp: &VcpuFd, name: hv_register_name) -> Result<u64> {
     Ok(unsafe { assocs[0].value.segment.base })
 }
 
+/// HV_X64_MSR_CRASH_P0 to P4.
+pub fn crash_parameters(vp: &VcpuFd) -> Result<[u64; 5]> {
+    let mut assocs = [0, 1, 2, 3, 4].map(|n| hv_register_assoc {
+        name: hv_register_name_HV_REGISTER_GUEST_CRASH_P0 + n,
+        ..Default::default()
+    });
+    vp.get_reg(&mut assocs)?;
+    // SAFETY: the kernel wrote 64-bit values for these names.
+    Ok(assocs.map(|assoc| unsafe { assoc.value.reg64 }))
+}
+
 /// Makes the VP take a page fault at `address` before its next instruction.
 pub fn raise_page_fault(vp: &VcpuFd, address: u64, error_code: u32) -> Result<()> {
     // HV_X64_PENDING_EXCEPTION_EVENT: pending, with error code, vector 14; the parameter is CR2.

@@ -8,6 +8,7 @@ use mshv_bindings::*;
 use mshv_ioctls::{MshvError, VcpuFd};
 use vm_memory::{Bytes, GuestAddress};
 
+use crate::crash;
 use crate::devices::bus::Bus;
 use crate::memory::GuestMemoryMmap;
 use crate::mmio_emulate::{self, EmulateError};
@@ -65,6 +66,7 @@ impl Vp {
                 self.machine.bus.ioapic.end_of_interrupt(vector);
                 Ok(())
             }
+            Message::Msr(message) => self.msr(message),
             Message::UnrecoverableException(rip) => self.fault(rip, "triple fault"),
             Message::Nothing => Ok(()),
             Message::Other(kind, rip) => {
@@ -192,6 +194,26 @@ impl Vp {
             ))
         })?;
         registers::set_cpu_state(&self.fd, &cpu)
+            .map_err(|error| Box::new(self.failed("setting registers", &error)))
+    }
+
+    /// The guest writes to the only MSR that is intercepted, HV_X64_MSR_CRASH_CTL.
+    #[cold]
+    fn msr(&self, message: &hv_x64_msr_intercept_message) -> Result<(), Ended> {
+        let control = (message.rdx << 32) | (message.rax & 0xffff_ffff);
+        let parameters = registers::crash_parameters(&self.fd)
+            .map_err(|error| self.failed("reading registers", &error))?;
+        if let Some(crash) = crash::decode(control, parameters) {
+            let mut text = Vec::new();
+            if let Some((address, length)) = crash.text {
+                text.resize(length, 0);
+                // As much of it as is in RAM.
+                let read = self.machine.memory.read(&mut text, GuestAddress(address));
+                text.truncate(read.unwrap_or(0));
+            }
+            eprintln!("hvrsctl: {}", crash::report(&crash, &text));
+        }
+        registers::set_rip_rax(&self.fd, next_rip(&message.header), None)
             .map_err(|error| Box::new(self.failed("setting registers", &error)))
     }
 

@@ -192,6 +192,15 @@ fn create_partition() -> Result<VmFd> {
     partition
         .initialize()
         .map_err(explain("initializing the partition"))?;
+    partition
+        .install_intercept(mshv_install_intercept {
+            access_type_mask: HV_INTERCEPT_ACCESS_MASK_WRITE,
+            intercept_type: hv_intercept_type_HV_INTERCEPT_TYPE_X64_MSR_INDEX,
+            intercept_parameter: hv_intercept_parameters {
+                msr_index: HV_X64_MSR_CRASH_CTL,
+            },
+        })
+        .map_err(explain("asking for the guest's crash reports"))?;
     Ok(partition)
 }
 

@@ -95,6 +95,13 @@ pub(super) fn write(r: &mut Running<'_>) -> bool {
 /// Synthetic MSRs of the VP's own; the rest is the partition's.
 fn read_synthetic(r: &mut Running<'_>, msr: u32) -> bool {
     match read_vp_msr(msr, Origin::Guest, &r.config.features, &r.core.synthetic) {
+        None if r.partition.intercepts.msr(msr, false) => leave(
+            r,
+            Leave::Msr {
+                number: msr,
+                write: false,
+            },
+        ),
         None => leave(r, Leave::ReadMsr(msr)),
         Some(Err(_)) => fault(r, vector::GP, 0),
         Some(Ok(VpRead::Value(value))) => give(r, value),
@@ -119,6 +126,15 @@ fn write_synthetic(r: &mut Running<'_>, msr: u32, value: u64) -> bool {
     let (features, index) = (&r.config.features, r.core.lapic.apic_id());
     let state = &mut r.core.synthetic;
     let effect = match write_vp_msr(msr, value, Origin::Guest, features, index, state) {
+        None if r.partition.intercepts.msr(msr, true) => {
+            return leave(
+                r,
+                Leave::Msr {
+                    number: msr,
+                    write: true,
+                },
+            )
+        }
         None => return leave(r, Leave::WriteMsr(msr, value)),
         Some(Err(_)) => return fault(r, vector::GP, 0),
         Some(Ok(VpEffect::Overlay { overlay, gpn })) => {

@@ -180,6 +180,10 @@ load)
 	finish
 	poweroff -f
 	;;
+crash)
+	echo 1 > /proc/sys/kernel/sysrq
+	echo c > /proc/sysrq-trigger
+	;;
 *)
 	echo "not ok lab.test= on the kernel command line [-]: \"$test\" is unknown"
 	echo "done 0 1"

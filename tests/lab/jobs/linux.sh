@@ -11,7 +11,17 @@ for spec in "$@"; do
 		dd if=/dev/zero of=disk.img bs=1M count=0 seek=16 2> /dev/null
 		set -- "$@" --disk disk.img
 	fi
-	guest "$test, $cpus VPs" 0 "$@" --append "$common lab.test=$test lab.cpus=$cpus lab.memory=256"
+	set -- "$@" --append "$common lab.test=$test lab.cpus=$cpus lab.memory=256"
+	if [ "$test" = crash ]; then
+		begin crash
+		check "the guest ends itself" sh -c '"$@" > crash.txt 2>&1' hvrsctl hvrsctl start --console stdio --on-reboot exit "$@"
+		check "hvrsctl tells of the crash" grep '^hvrsctl: the guest reports a crash: 0x' crash.txt
+		check "and its text" grep '^    .*sysrq: Trigger a crash' crash.txt
+		check "the host's log, too" sh -c 'dmesg | grep "hvrs: .*the guest crashed (0x"'
+		finish crash
+	else
+		guest "$test, $cpus VPs" 0 "$@"
+	fi
 	rm -f disk.img
 done
 rmmod hvrs

@@ -108,7 +108,7 @@ pub const BOOTS: &[Boot] = &[
     Boot {
         name: "linux",
         job: "linux.sh",
-        argument: "boot:1 boot:2 boot:4 disk:1",
+        argument: "boot:1 boot:2 boot:4 boot:8 disk:1 crash:1",
         needs: &[Need::LinuxGuest(Initramfs::Plain)],
         timeout: 1800,
         ..BASE
