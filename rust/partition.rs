@@ -4,12 +4,13 @@
 //!
 //! Lock order: `setup`, a VP's state, `synthetic`, `memory`'s regions, the space's map lock. A
 //! later one may be taken while an earlier one is held, never the other way round. Apart from these,
-//! under a VP's state: the machine's ports or `connections`, then a port's state. None is taken in a
+//! under a VP's state: the machine's ports or `connections`, then a port's state; a VP's `thread`. None is taken in a
 //! window.
 
 pub(crate) mod clock;
 mod cpu;
 mod cpuid;
+mod gpa;
 pub(crate) mod hvcall;
 mod intercept;
 mod interrupt;

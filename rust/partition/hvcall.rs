@@ -5,7 +5,7 @@
 //! The same table of calls as the guest's door. The status is copied back even on failure; its
 //! errno is what `mshv-abi` says clients expect.
 
-use super::{cpuid, intercept, ports, property, synic, Partition};
+use super::{cpuid, gpa, intercept, ports, property, synic, Partition};
 use crate::machine::Machine;
 use crate::sys::bindings::mshv_root_hvcall;
 use crate::sys::user;
@@ -138,6 +138,21 @@ fn dispatch(
         },
         CallId::DisconnectPort => ports::disconnect(partition, input),
         CallId::TranslateVirtualAddress => translate(subject, partition, input, output),
+        CallId::ReadGpa => {
+            let request: HvInputReadGpa = read(input)?;
+            named_vp(subject, partition, request.vp_index)?;
+            put(gpa::read(partition, &request)?, output)
+        }
+        CallId::WriteGpa => {
+            let request: HvInputWriteGpa = read(input)?;
+            named_vp(subject, partition, request.place.vp_index)?;
+            put(gpa::write(partition, &request)?, output)
+        }
+        CallId::GetGpaPagesAccessStates => {
+            gpa::access_states(partition, &read(input)?, output)?;
+            *done = call.reps;
+            Ok(())
+        }
         CallId::InstallIntercept => intercept::install(partition, input),
         CallId::RegisterInterceptResult => cpuid::register(partition, input),
         CallId::GetVpCpuidValues => {
@@ -155,6 +170,10 @@ fn dispatch(
 
 pub(super) fn read<T: Wire>(input: &[u8]) -> HvResult<T> {
     T::read(input).ok_or(HV_STATUS_INVALID_PARAMETER)
+}
+
+fn put<T: Wire>(value: T, output: &mut [u8]) -> HvResult<()> {
+    value.write(output).ok_or(HV_STATUS_INVALID_PARAMETER)
 }
 
 /// The list behind the header: `reps` elements, however long the buffer is.
@@ -214,7 +233,7 @@ fn translate(
             ..Wire::ZERO
         },
     };
-    answer.write(output).ok_or(HV_STATUS_INVALID_PARAMETER)
+    put(answer, output)
 }
 
 /// HvCallAssertVirtualInterrupt: a message on the APIC bus.

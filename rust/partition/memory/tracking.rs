@@ -13,6 +13,7 @@ use crate::sys::bindings::*;
 use crate::sys::user;
 use crate::sys::window::handle_work;
 use core::sync::atomic::{AtomicU64, Ordering};
+use hvdef::HV_GPA_PAGE_DIRTY;
 use kernel::error::{code::*, Result};
 use kernel::prelude::*;
 
@@ -163,6 +164,46 @@ impl Memory {
             to = to.checked_add(len).ok_or(EFAULT)?;
             from += pages;
             handle_work()?;
+        }
+        Ok(())
+    }
+
+    /// HvCallGetGpaPagesAccessStates for one kind of bit: adds `state` to the bytes of pages that have it, then makes
+    /// it what `change` says.
+    ///
+    /// # Errors
+    ///
+    /// EINVAL: there are no such pages; EIO: tracking is off.
+    pub(crate) fn access_states(
+        &self,
+        first: u64,
+        state: u8,
+        change: Option<bool>,
+        states: &mut [u8],
+    ) -> Result {
+        let end = first.checked_add(states.len() as u64);
+        end.filter(|end| *end <= MAX_GPA / PAGE_SIZE)
+            .ok_or(EINVAL)?;
+        let kind = if state == HV_GPA_PAGE_DIRTY {
+            MSHV_GPAP_ACCESS_TYPE_DIRTY
+        } else {
+            MSHV_GPAP_ACCESS_TYPE_ACCESSED
+        };
+        let op = match change {
+            None => MSHV_GPAP_ACCESS_OP_NOOP,
+            Some(false) => MSHV_GPAP_ACCESS_OP_CLEAR,
+            Some(true) => MSHV_GPAP_ACCESS_OP_SET,
+        };
+        let mut bitmap = [0u64; WORDS];
+        // One call's pages, a page of output, are fewer than a batch.
+        self.batch(first, states.len() as u64, kind, op, &mut bitmap)?;
+        for (page, out) in states.iter_mut().enumerate() {
+            if bitmap
+                .get(page / 64)
+                .is_some_and(|w| w >> (page % 64) & 1 != 0)
+            {
+                *out |= state;
+            }
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ mod cost;
 mod device;
 mod doorbells;
 mod fuzz;
+mod gpa;
 mod hostile;
 mod hvcall;
 mod intercepts;
@@ -40,6 +41,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         properties::cases(),
         regions::cases(),
         tracking::cases(),
+        gpa::cases(),
         hvcall::cases(),
         registers::cases(),
         state::cases(),

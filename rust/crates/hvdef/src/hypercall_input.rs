@@ -361,6 +361,62 @@ wire_struct! {
     }
 }
 
+wire_struct! {
+    /// 0x54 HvCallWriteGpa, input.
+    pub struct HvInputWriteGpa: 48 {
+        /// Where.
+        pub place: HvInputReadGpa,
+        /// Data.
+        pub data: HvU128,
+    }
+}
+
+wire_struct! {
+    /// 0x54 HvCallWriteGpa, output.
+    pub struct HvOutputWriteGpa: 8 {
+        /// Why the access failed; 0 if it did not.
+        pub result_code: u32,
+        /// Zero.
+        pub reserved: u32,
+    }
+}
+
+/// Result of 0x53 and 0x54: done.
+pub const HV_ACCESS_GPA_SUCCESS: u32 = 0;
+/// Result of 0x53 and 0x54: no memory there.
+pub const HV_ACCESS_GPA_UNMAPPED: u32 = 1;
+/// Result of 0x53: memory that cannot be read.
+pub const HV_ACCESS_GPA_READ_INTERCEPT: u32 = 2;
+/// Result of 0x54: memory that cannot be written.
+pub const HV_ACCESS_GPA_WRITE_INTERCEPT: u32 = 3;
+/// Result of 0x53 and 0x54: an overlay.
+pub const HV_ACCESS_GPA_ILLEGAL_OVERLAY_ACCESS: u32 = 4;
+
+wire_struct! {
+    /// 0xc9 HvCallGetGpaPagesAccessStates, input; the output is a byte for each page.
+    pub struct HvInputGetGpaPagesAccessStates: 24 {
+        /// Partition.
+        pub partition_id: u64,
+        /// `HV_GPA_PAGE_ACCESS_STATE_*`.
+        pub flags: u64,
+        /// First page.
+        pub gpa_page: u64,
+    }
+}
+
+/// 0xc9: pages are not accessed afterwards.
+pub const HV_GPA_PAGE_ACCESS_STATE_CLEAR_ACCESSED: u64 = 1 << 0;
+/// 0xc9: pages are accessed afterwards.
+pub const HV_GPA_PAGE_ACCESS_STATE_SET_ACCESSED: u64 = 1 << 1;
+/// 0xc9: pages are not dirty afterwards.
+pub const HV_GPA_PAGE_ACCESS_STATE_CLEAR_DIRTY: u64 = 1 << 2;
+/// 0xc9: pages are dirty afterwards.
+pub const HV_GPA_PAGE_ACCESS_STATE_SET_DIRTY: u64 = 1 << 3;
+/// 0xc9, output: the page was accessed.
+pub const HV_GPA_PAGE_ACCESSED: u8 = 1 << 0;
+/// 0xc9, output: the page was written.
+pub const HV_GPA_PAGE_DIRTY: u8 = 1 << 1;
+
 #[cfg(test)]
 mod tests {
     use super::*;

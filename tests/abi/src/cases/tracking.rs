@@ -12,13 +12,13 @@ use crate::vm::*;
 const GET_GPAP_ACCESS_BITMAP: u32 = 0xc020_b806;
 const TRACKING: u32 = 0x0005_0005;
 
-const ACCESSED: u8 = 0;
-const DIRTY: u8 = 1;
-const NOOP: u8 = 0;
-const CLEAR: u8 = 1;
+pub const ACCESSED: u8 = 0;
+pub const DIRTY: u8 = 1;
+pub const NOOP: u8 = 0;
+pub const CLEAR: u8 = 1;
 const SET: u8 = 2;
 
-fn track(partition: &Partition, on: u64) -> Outcome {
+pub fn track(partition: &Partition, on: u64) -> Outcome {
     Hvcall::set_property(TRACKING, on)
         .make(partition)
         .map(|_| ())
@@ -38,7 +38,7 @@ fn ask(partition: &Partition, kind: u8, op: u8, base: u64, pages: u64, to: usize
 }
 
 /// Pages of [0, pages) whose bit is set.
-fn bits(partition: &Partition, kind: u8, op: u8, pages: u64) -> Result<Vec<u64>, Stop> {
+pub fn bits(partition: &Partition, kind: u8, op: u8, pages: u64) -> Result<Vec<u64>, Stop> {
     let mut bitmap = vec![0u64; pages.div_ceil(64) as usize];
     ask(partition, kind, op, 0, pages, bitmap.as_mut_ptr() as usize)
         .map_err(|e| Stop::Fail(format!("GET_GPAP_ACCESS_BITMAP: {e:?}")))?;

@@ -21,11 +21,14 @@ pub enum CallId {
     GetVpRegisters,
     SetVpRegisters,
     TranslateVirtualAddress,
+    ReadGpa,
+    WriteGpa,
     ClearVirtualInterrupt,
     RegisterInterceptResult,
     AssertVirtualInterrupt,
     SignalEventDirect,
     PostMessageDirect,
+    GetGpaPagesAccessStates,
     GetVpCpuidValues,
     GetPartitionPropertyEx,
     StartVirtualProcessor,
@@ -210,6 +213,10 @@ table! {
         list(HvInputSetVpRegisters::SIZE, HvRegisterAssoc::SIZE) => NOTHING, BOTH REGISTERS;
     "H-52" HvCallTranslateVirtualAddress TranslateVirtualAddress Simple fast false
         bytes(HvInputTranslateVirtualAddress::SIZE) => bytes(HvOutputTranslateVirtualAddress::SIZE), PARENT FREE;
+    "H-53" HvCallReadGpa ReadGpa Simple fast false
+        bytes(HvInputReadGpa::SIZE) => bytes(HvOutputReadGpa::SIZE), PARENT FREE;
+    "H-54" HvCallWriteGpa WriteGpa Simple fast false
+        bytes(HvInputWriteGpa::SIZE) => bytes(HvOutputWriteGpa::SIZE), PARENT FREE;
     "H-56" HvCallClearVirtualInterrupt ClearVirtualInterrupt Simple fast true
         bytes(HvInputClearVirtualInterrupt::SIZE) => NOTHING, PARENT FREE;
     "H-58" HvCallDeletePort DeletePort Simple fast true
@@ -237,6 +244,8 @@ table! {
         bytes(HvInputSignalEventDirect::SIZE) => bytes(HvOutputSignalEventDirect::SIZE), PARENT FREE;
     "H-C1" HvCallPostMessageDirect PostMessageDirect Simple fast false
         bytes(HvInputPostMessageDirect::SIZE) => NOTHING, PARENT FREE;
+    "H-C9" HvCallGetGpaPagesAccessStates GetGpaPagesAccessStates Rep fast false
+        list(HvInputGetGpaPagesAccessStates::SIZE, 0) => list(0, 1), PARENT FREE;
     "H-F4" HvCallGetVpCpuidValues GetVpCpuidValues Rep fast false
         list(HvInputGetVpCpuidValues::SIZE, HvCpuidLeafInfo::SIZE) => list(0, 16), PARENT FREE;
     "H-101" HvCallGetPartitionPropertyEx GetPartitionPropertyEx Simple fast false
