@@ -7,6 +7,7 @@ use crate::sys::bindings::hvrs_partition_info;
 use crate::sys::eopnotsupp;
 use crate::sys::oops::Notifiers;
 use crate::sys::pages::Pages;
+use crate::sys::signals;
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::root::Root;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
@@ -118,6 +119,8 @@ pub(crate) struct Options {
 #[pin_data]
 pub(crate) struct Machine {
     _notifiers: Notifiers,
+    /// RUN_VP looks at the counts.
+    _signals: signals::Counting,
     /// Parameters.
     pub(crate) options: Options,
     /// VMX.
@@ -151,6 +154,7 @@ impl Machine {
         Arc::pin_init(
             try_pin_init!(Self {
                 _notifiers: Notifiers::register(root.clone())?,
+                _signals: signals::Counting::begin()?,
                 options,
                 root,
                 msr_bitmap,

@@ -16,6 +16,7 @@ pub(crate) mod oops;
 pub(crate) mod pages;
 pub(crate) mod percpu;
 pub(crate) mod published;
+pub(crate) mod signals;
 pub(crate) mod sleeper;
 pub(crate) mod thread;
 pub(crate) mod user;

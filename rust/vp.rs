@@ -26,7 +26,7 @@ use crate::sys::bindings::*;
 use crate::sys::file::{FileOps, Vma};
 use crate::sys::mutex::InterruptibleMutex;
 use crate::sys::pages::{PageBox, Pages};
-use crate::sys::published::Published;
+use crate::sys::signals;
 use crate::sys::thread::{Thread, ThreadId};
 use crate::sys::user;
 use crate::sys::{host, window};
@@ -40,11 +40,13 @@ use exits::Leave;
 use hv1::msr::Origin;
 use hvdef::HV_X64_MSR_CRASH_CTL;
 use kernel::ioctl::_IOR;
+use kernel::new_spinlock;
 use kernel::prelude::*;
-use kernel::sync::{Arc, ArcBorrow};
+use kernel::sync::{Arc, ArcBorrow, SpinLock};
 use message::Message;
 use shared::VpShared;
 use vapic::Lapic;
+use vmxdef::exit::ExitReason;
 use vmxdef::field::*;
 use x86def::cr;
 use x86def::vector;
@@ -66,7 +68,8 @@ pub(crate) struct Vp {
     /// The VMM maps this page, too: the last message.
     message_page: Pages,
     /// The thread that ran the VP last.
-    thread: Published<Thread>,
+    #[pin]
+    thread: SpinLock<Option<Thread>>,
     #[pin]
     own: InterruptibleMutex<Own>,
 }
@@ -111,7 +114,7 @@ impl Vp {
                 register_page: Pages::new(0)?,
                 register_page_mapped: AtomicBool::new(false),
                 message_page: Pages::new(0)?,
-                thread: Published::new(),
+                thread <- new_spinlock!(None),
                 own <- InterruptibleMutex::new(
                     Own { vmcs: Vmcs::new(&machine.root.caps)?, core },
                     c"Vp::own",
@@ -126,19 +129,24 @@ impl Vp {
     ///
     /// # Errors
     ///
-    /// EINTR on a signal; EIO for another process than the partition's creator; EINVAL before
+    /// EINTR on a signal, also on one that the thread handled since it ran the VP last: a VMM that
+    /// is asked to stop by signals cannot lose one on its way here. EIO for another process than the partition's creator; EINVAL before
     /// INITIALIZE_PARTITION.
     fn run(&self, partition: &Partition, arg: usize) -> Result {
         partition.check_creator()?;
         let config = partition.config()?;
         let mut guard = self.own.lock()?;
         let own = &mut *guard;
-        own.core.intercepted = false;
+        let signals = signals::handled_by_current();
+        let unseen = ::core::mem::replace(&mut own.core.signals_handled, signals) != signals;
         if own.core.thread != ThreadId::current() {
-            self.thread
-                .replace(Some(KBox::new(Thread::current(), GFP_KERNEL_ACCOUNT)?));
+            let last = self.thread.lock().replace(Thread::current());
+            drop(last);
             own.core.thread = ThreadId::current();
+        } else if unseen {
+            return Err(EINTR);
         }
+        own.core.intercepted = false;
         let mut message = Message::new();
         let mut page_is_new = self.register_page_mapped.load(Ordering::Relaxed);
         loop {
@@ -483,6 +491,9 @@ impl Vp {
                     u64::from(code),
                     qualification,
                 );
+                if ExitReason(code as u16) == ExitReason::INVALID_GUEST_STATE {
+                    message.invalid_register(self.index);
+                }
                 Ok(true)
             }
         }
@@ -505,7 +516,7 @@ impl Vp {
 
     /// Gives this CPU to the VP's thread, if it waits for one.
     pub(crate) fn yield_to(&self) -> bool {
-        let thread = self.thread.read(Thread::clone);
+        let thread = self.thread.lock().clone();
         thread.is_some_and(|thread| thread.yield_to())
     }
 

@@ -6,6 +6,7 @@
 #include <linux/entry-virt.h>
 #include <linux/eventfd.h>
 #include <linux/file.h>
+#include <linux/hash.h>
 #include <linux/hmm.h>
 #include <linux/hrtimer.h>
 #include <linux/kdebug.h>
@@ -17,8 +18,10 @@
 #include <linux/ratelimit.h>
 #include <linux/rcuwait.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/task_stack.h>
 #include <linux/slab.h>
 #include <linux/smp.h>
+#include <linux/tracepoint.h>
 #include <trace/events/ipi.h>
 #include <asm/cpu_entry_area.h>
 #include <asm/desc.h>
@@ -182,6 +185,52 @@ void hvrs_notifiers_unregister(void)
 {
 	atomic_notifier_chain_unregister(&panic_notifier_list, &hvrs_panic_nb);
 	unregister_die_notifier(&hvrs_die_nb);
+}
+
+/* ---- signals ---- */
+
+#define HVRS_SIGNAL_BITS 8
+static atomic_t hvrs_signals[1 << HVRS_SIGNAL_BITS];
+static struct tracepoint *hvrs_signal_deliver;
+
+u32 hvrs_signals_handled(void)
+{
+	return atomic_read(&hvrs_signals[hash_ptr(current, HVRS_SIGNAL_BITS)]);
+}
+
+/* In the thread whose handler runs next, on its way to user mode. */
+static void hvrs_signal_delivered(void *data, int sig, struct kernel_siginfo *info,
+				  struct k_sigaction *action)
+{
+	struct pt_regs *regs = task_pt_regs(current);
+
+	if (action->sa.sa_handler == SIG_IGN || action->sa.sa_handler == SIG_DFL)
+		return;
+	/* That RUN_VP tells of it itself. */
+	if (regs->orig_ax == __NR_ioctl && regs->si == MSHV_RUN_VP && regs->ax == -EINTR)
+		return;
+	atomic_inc(&hvrs_signals[hash_ptr(current, HVRS_SIGNAL_BITS)]);
+}
+
+/* The tracepoint's own symbol is not exported. */
+static void hvrs_find_tracepoint(struct tracepoint *tracepoint, void *data)
+{
+	if (!strcmp(tracepoint->name, "signal_deliver"))
+		hvrs_signal_deliver = tracepoint;
+}
+
+int hvrs_signals_begin(void)
+{
+	for_each_kernel_tracepoint(hvrs_find_tracepoint, NULL);
+	if (!hvrs_signal_deliver)
+		return -ENOENT;
+	return tracepoint_probe_register(hvrs_signal_deliver, hvrs_signal_delivered, NULL);
+}
+
+void hvrs_signals_end(void)
+{
+	tracepoint_probe_unregister(hvrs_signal_deliver, hvrs_signal_delivered, NULL);
+	tracepoint_synchronize_unregister();
 }
 
 /* ---- waiting ---- */

@@ -67,6 +67,17 @@ void hvrs_notifiers_unregister(void);
 /* Rust: this CPU dies; true if it was in a root window, which is then closed. */
 bool hvrs_rs_emergency(void);
 
+/* ---- signals ---- */
+
+/* Counts signals as they are delivered, until hvrs_signals_end: 0 or an errno. */
+int hvrs_signals_begin(void);
+void hvrs_signals_end(void);
+/*
+ * A count that changes when a handler of the calling thread was run, but not at
+ * the end of a RUN_VP that gives EINTR. Threads with the same hash share one.
+ */
+u32 hvrs_signals_handled(void);
+
 /* ---- waiting ---- */
 
 struct hvrs_sleeper;

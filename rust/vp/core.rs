@@ -89,6 +89,8 @@ pub(crate) struct VpCore {
     pub(crate) vmm_completes: Option<u64>,
     /// The thread that ran the VP last, as in [`super::Vp`].
     pub(crate) thread: ThreadId,
+    /// Signals that it had handled then, see [`crate::sys::signals`].
+    pub(crate) signals_handled: u32,
     /// The VMM has the VP's message and has not run it since.
     pub(crate) intercepted: bool,
     /// INIT and SIPI that were taken but not yet acted on: bits of `shared::event`.
@@ -165,6 +167,7 @@ impl VpCore {
             trap_pending: false,
             vmm_completes: None,
             thread: ThreadId::NONE,
+            signals_handled: 0,
             intercepted: false,
             signals: 0,
             check_events: true,

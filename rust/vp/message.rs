@@ -360,6 +360,15 @@ impl Message {
         }
     }
 
+    /// The CPU refuses what is in the VP's registers.
+    pub(super) fn invalid_register(&mut self, vp_index: u32) {
+        let message = HvX64InvalidVpRegisterMessage {
+            vp_index,
+            reserved: 0,
+        };
+        self.put(HVMSG_INVALID_VP_REGISTER_VALUE, &message);
+    }
+
     /// The VP cannot go on.
     pub(super) fn unrecoverable(&mut self, vp_index: u32, capture: Option<&Capture>) {
         let header = Self::plain(vp_index, capture);

@@ -125,9 +125,9 @@ pub(crate) fn get(
 }
 
 /// HvCallSetVpRegisters: `list` is of HV_REGISTER_ASSOC.
-pub(crate) fn set(
+pub(crate) fn set<V: Reach>(
     partition: &Partition,
-    vp: &mut impl Reach,
+    vp: &mut V,
     list: &[u8],
     done: &mut u16,
 ) -> HvResult<()> {
@@ -149,10 +149,19 @@ pub(crate) fn set(
             continue;
         }
         vp.vmcs(partition, |core, vmcs| -> HvResult<()> {
+            let mut starts = false;
             while let Some(bytes) = list.next_if(|b| !assoc_at(b).is_ok_and(|a| a.0.is_outside())) {
                 let (place, value) = assoc_at(bytes)?;
                 write(core, vmcs, config, &place, value)?;
+                starts = match place {
+                    Place::Natural(GUEST_RIP) | Place::Segment(Seg::Cs) => true,
+                    Place::Other(Special::ActivityState) => false,
+                    _ => starts,
+                };
                 *done += 1;
+            }
+            if starts && V::ORIGIN == Origin::Host {
+                wait_after_reset(core, vmcs, config);
             }
             Ok(())
         })
@@ -381,13 +390,7 @@ fn write(
         Place::Natural(GUEST_RFLAGS) => {
             vmcs.write(GUEST_RFLAGS, value.low & RFLAGS_BITS | cr::RFLAGS_FIXED)
         }
-        Place::Natural(GUEST_RIP) => {
-            vmcs.write(GUEST_RIP, value.low);
-            // A VMM that resets a VP behind its triple fault stores registers, and no activity state.
-            if core.activity == Activity::Shutdown {
-                core.activity = Activity::Running;
-            }
-        }
+        Place::Natural(GUEST_RIP) => set_rip(core, vmcs, value.low),
         Place::Natural(field) => vmcs.write(field, value.low),
         Place::Msr(msr) => host_msr::set(core, vmcs, config, msr, value.low)?,
         Place::Absent if value.low == 0 => {}
@@ -398,6 +401,34 @@ fn write(
     }
     Ok(())
 }
+
+/// A VMM that stores the registers that RESET gives, and no activity state (QEMU), resets a VP: other
+/// VPs than the bootstrap processor wait for a start-up IPI then. No guest can have this CS by itself but there.
+fn wait_after_reset(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, config: &Config) {
+    if core.lapic.is_bsp()
+        || !config.lapic.present
+        || core.activity != Activity::Running
+        || vmcs.read(GUEST_RIP) != RESET_RIP
+        || vmcs.read(GUEST_CS_BASE) != RESET_CS_BASE
+        || guest_cr0(vmcs) & cr::CR0_PE != 0
+    {
+        return;
+    }
+    super::setup::init(vmcs, core);
+}
+
+/// A RIP from the VMM. One that resets a VP behind its triple fault stores registers, and no
+/// activity state.
+fn set_rip(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, rip: u64) {
+    vmcs.write(GUEST_RIP, rip);
+    if core.activity == Activity::Shutdown {
+        core.activity = Activity::Running;
+    }
+}
+
+/// Where processors start after RESET (SDM table 11-1).
+const RESET_RIP: u64 = 0xfff0;
+const RESET_CS_BASE: u64 = 0xffff_0000;
 
 /// Bits of RFLAGS that can be set.
 const RFLAGS_BITS: u64 = 0x3f_7fd5;

@@ -78,7 +78,7 @@ pub(in crate::vp) fn take(page: &Pages, core: &mut VpCore, vmcs: &CurrentVmcs<'_
         vmcs.write(GUEST_RSP, core.gprs[RSP]);
     }
     if dirty.contains(HvX64RegisterClass::IP) {
-        vmcs.write(GUEST_RIP, get!(page, rip));
+        super::set_rip(core, vmcs, get!(page, rip));
     }
     if dirty.contains(HvX64RegisterClass::FLAGS) {
         let rflags: u64 = get!(page, rflags);

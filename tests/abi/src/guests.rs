@@ -344,6 +344,11 @@ code! {
         "int 6"
         "1: jmp 1b";
 
+    /// A port.
+    port_80 "16":
+        "out 0x80, al"
+        "1: jmp 1b";
+
     /// INT3, two NOPs, a port.
     int3_nops "16":
         "int3"

@@ -1,5 +1,5 @@
 # shellcheck shell=busybox
-# Debian's QEMU, unmodified, with -accel mshv on hvrs. Arguments: "exit", "reset", or MACHINE:VPS.
+# Debian's QEMU, unmodified, with -accel mshv on hvrs. Arguments: "exit", "reset:VPS", or MACHINE:VPS.
 . ./common.sh
 insmod hvrs.ko || exit
 common="console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm"
@@ -11,12 +11,12 @@ for spec in "$@"; do
 		run "isa-debug-exit" 1 qemu -accel mshv -machine pc -m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio \
 			-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel guests/smp
 		;;
-	reset)
+	reset:*)
 		# The guest reboots, and goes on with what it left on the disk.
 		dd if=/dev/zero of=disk.img bs=1M count=0 seek=16 2> /dev/null
-		run "reset" 0 qemu -accel mshv -machine pc -m 256 -nodefaults -display none -serial stdio \
+		run "reset, ${spec#*:} VPs" 0 qemu -accel mshv -machine pc -m 256 -smp "${spec#*:}" -nodefaults -display none -serial stdio \
 			-drive file=disk.img,format=raw,if=virtio -kernel "$DATA/vmlinuz" -initrd "$DATA/guest-initrd" \
-			-append "$common lab.test=disk lab.cpus=1 lab.memory=256"
+			-append "$common lab.test=disk lab.cpus=${spec#*:} lab.memory=256"
 		rm -f disk.img
 		;;
 	*)

@@ -127,15 +127,12 @@ pub const BOOTS: &[Boot] = &[
     Boot {
         name: "qemu",
         job: "qemu.sh",
-        argument: "exit reset pc:1 q35:2",
+        argument: "exit reset:1 reset:2 pc:1 q35:2",
         needs: &[
             Need::MicroGuests,
             Need::LinuxGuest(Initramfs::Pc),
             Need::Qemu,
         ],
-        // QEMU 11.1 loses a kick that meets its vCPU thread outside RUN_VP. A guest that polls a port behind its
-        // power-off, as Linux does after 10 ms, gives it no other end: QEMU's main thread must be quicker than that.
-        cpus: 2,
         timeout: 1800,
         ..BASE
     },

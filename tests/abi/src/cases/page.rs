@@ -174,6 +174,23 @@ pub fn cases() -> Vec<Case> {
             page_dirty,
         ),
         case("register page: all groups dirty", page_all),
+        case("register page: RIP behind a triple fault ends it", || {
+            let guest = Guest::new(guests::triple_fault())?;
+            guest
+                .memory
+                .write(ENTRY as usize + 0x100, guests::port_80().bytes());
+            let page = Page::map(guest.vp())?;
+            for _ in 0..2 {
+                let message = guest.vp().message()?;
+                let wanted = hv_message_type_HVMSG_UNRECOVERABLE_EXCEPTION;
+                equal("message", message.header.message_type, wanted)?;
+            }
+            let mut p = page.read();
+            p.__bindgen_anon_1.__bindgen_anon_1.rip = ENTRY + 0x100;
+            p.dirty = 1 << HV_X64_REGISTER_CLASS_IP;
+            page.write(p);
+            equal("port", io(&guest.vp().message()?)?.port_number, 0x80)
+        }),
         case("VP mmap: page 1 holds the message of RUN_VP", || {
             let guest = Guest::new(guests::ports())?;
             let page = good("page 1", map(guest.vp(), PAGE, PAGE))?;

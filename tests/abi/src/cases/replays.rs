@@ -448,8 +448,210 @@ fn hyperlight() -> Outcome {
     Ok(())
 }
 
+/// MSRs that Hyperlight reads, and writes back where it could read them; variable MTRRs come by MTRRCAP.
+const HYPERLIGHT_MSRS: &[u32] = &[
+    0x174,
+    0x175,
+    0x176,
+    0x1d9,
+    0x277,
+    0xc000_0081,
+    0xc000_0082,
+    0xc000_0083,
+    0xc000_0084,
+    0xc000_0102,
+    0x48,
+    0xc001_011f,
+    0x6a0,
+    0x6a2,
+    0x6a4,
+    0x6a5,
+    0x6a6,
+    0x6a7,
+    0x6a8,
+    0xda0,
+    0x10,
+    0x3b,
+    0xc000_0103,
+    0xe7,
+    0xe8,
+    0x122,
+    0x1c4,
+    0x1c5,
+    0xe1,
+    0x6e0,
+    0xd90,
+    0x7a0,
+    0x2ff,
+    0x250,
+    0x258,
+    0x259,
+    0x268,
+    0x269,
+    0x26a,
+    0x26b,
+    0x26c,
+    0x26d,
+    0x26e,
+    0x26f,
+];
+
+/// Hyperlight makes the first part of this map itself.
+fn hyperlight_name(msr: u32) -> Result<u32, Stop> {
+    Ok(match msr {
+        0x200..=0x21f => 0x8_0010 + (msr & 1) * 0x30 + (msr - 0x200) / 2,
+        0xda0 => 0x8_008b,
+        0xe7 => 0x8_007e,
+        0xe8 => 0x8_007f,
+        0x122 => 0x8_0088,
+        0x6e0 => 0x8_0095,
+        0xe1 => 0x8_0098,
+        0xd90 => 0x8_007c,
+        0x1c4 => 0x8_0099,
+        0x1c5 => 0x8_009a,
+        0xc001_011f => 0x8_0086,
+        _ => msr_to_hv_reg_name(msr).map_err(|e| Stop::Fail(format!("{msr:#x}: {e}")))?,
+    })
+}
+
+/// What OpenVMM stores at a VP's reset, in one call each: activity, debug registers, XCR0, XSS, PAT, MSRs, TSC_AUX, TSC, the SynIC.
+const OPENVMM_GROUPS: &[&[(u32, u64)]] = &[
+    &[(0x4, 0), (0x1_0002, 0), (0x1_0003, 0), (0x1_0004, 0)],
+    &[
+        (0x5_0000, 0),
+        (0x5_0001, 0),
+        (0x5_0002, 0),
+        (0x5_0003, 0),
+        (0x5_0004, 0xffff_0ff0),
+        (0x5_0005, 0x400),
+    ],
+    &[(0x4_0005, 1)],
+    &[(0x8_008b, 0)],
+    &[(0x8_0004, 0x0007_0406_0007_0406)],
+    &[(0x8_0002, 0), (0x8_0005, 0), (0x8_0006, 0), (0x8_0007, 0)],
+    &[(0x8_0008, 0), (0x8_0009, 0), (0x8_000a, 0), (0x8_000b, 0)],
+    &[(0x8_007b, 0)],
+    &[(0x8_0000, 0)],
+    &[
+        (0x9_0013, 0),
+        (0xa_0010, 1),
+        (0xa_0012, 0),
+        (0xa_0013, 0),
+        (0xa_0000, 0x1_0000),
+        (0xa_0007, 0x1_0000),
+        (0xa_000f, 0x1_0000),
+    ],
+];
+
+fn reset_state() -> Outcome {
+    // Hyperlight: each MSR alone, then all in one call.
+    for flags in [0, 1 << MSHV_PT_BIT_LAPIC] {
+        let partition = create(flags, [0; 2], 0)?;
+        set(&partition, 0x1_0001, 0)?;
+        good("INITIALIZE_PARTITION", partition.initialize())?;
+        let vp = partition.vp(0);
+        let cap = vp.register(msr_to_hv_reg_name(0xfe).expect("MTRRCAP"))?;
+        ensure(cap & 0xff <= 16, || format!("MTRRCAP {cap:#x}"))?;
+        let variable = 0x200..0x200 + 2 * (cap & 0xff) as u32;
+        let mut kept = Vec::new();
+        for msr in HYPERLIGHT_MSRS.iter().copied().chain(variable) {
+            let name = hyperlight_name(msr)?;
+            let value = vp.register(name)?;
+            vp.set_register(name, value)?;
+            kept.push((name, (value, 0)));
+        }
+        vp.set(&kept).map_err(fail)?;
+    }
+    // OpenVMM: both VPs with time stopped, then the partition's registers.
+    let partition = create(1 << MSHV_PT_BIT_LAPIC, [0; 2], 0)?;
+    set(&partition, 0x1_0001, OPENVMM)?;
+    good("INITIALIZE_PARTITION", partition.initialize())?;
+    let vps = [partition.vp(0), partition.vp(1)];
+    set(&partition, 0x3_0003, 1)?;
+    set(&partition, 0x3_0005, 0)?;
+    vps[0]
+        .set(&[(0x9_0002, (0, 0)), (0x9_0001, (0, 0))])
+        .map_err(fail)?;
+    vps[0].set_register(0x9_0017, 0)?;
+    for vp in &vps {
+        for group in OPENVMM_GROUPS {
+            let values: Vec<_> = group.iter().map(|&(name, v)| (name, (v, 0))).collect();
+            vp.set(&values).map_err(fail)?;
+            // Time is stopped, so even the TSC reads as it was set.
+            for &(name, value) in *group {
+                let got = vp.register(name)?;
+                equal(&format!("register {name:#x}"), got, value)?;
+            }
+        }
+        for kind in 0..5 {
+            store_back(vp, kind)?;
+        }
+    }
+    // An application processor waits again.
+    vps[1].set_register(0x4, 1)?;
+    equal("activity", vps[1].register(0x4)?, 1)?;
+    set(&partition, 0x3_0003, 0)
+}
+
+/// QEMU's reset of a VP: general registers in one call, special ones in the next, no activity state.
+fn qemu_reset() -> Outcome {
+    let guest = Guest::with(guests::count(), 2, FLAGS, Memory::new(RAM))?;
+    let code = segment(0xf000, 0xffff_0000, 0xffff, 0x9b);
+    for vp in guest.vps.iter().rev() {
+        let activity = || vp.register(HV_REGISTER_INTERNAL_ACTIVITY_STATE);
+        let general = [
+            (HV_X64_REGISTER_RIP, (0xfff0, 0)),
+            (HV_X64_REGISTER_RFLAGS, (2, 0)),
+        ];
+        vp.set(&general).map_err(fail)?;
+        equal("activity, RIP alone", activity()?, 0)?;
+        let special = [
+            (HV_X64_REGISTER_CS, code),
+            (HV_X64_REGISTER_CR0, (0x6000_0010, 0)),
+        ];
+        vp.set(&special).map_err(fail)?;
+        let waits = u64::from(vp.index != 0);
+        equal("activity, bit 0 is waiting for SIPI", activity()?, waits)?;
+    }
+    // A VMM that says that it runs has its way.
+    let vp = &guest.vps[1];
+    vp.set_register(HV_REGISTER_INTERNAL_ACTIVITY_STATE, 0)?;
+    equal(
+        "activity",
+        vp.register(HV_REGISTER_INTERNAL_ACTIVITY_STATE)?,
+        0,
+    )?;
+    vp.set_register(HV_REGISTER_INTERNAL_ACTIVITY_STATE, 1)?;
+    // A start-up IPI starts it, and what is stored meanwhile changes nothing.
+    vp.set_register(HV_X64_REGISTER_RAX, 7)?;
+    let running = run_once(vp);
+    std::thread::sleep(std::time::Duration::from_millis(20));
+    ensure(!running.is_over(), || "it runs".into())?;
+    let before = guest.memory.word(guests::COUNTER);
+    equal("count", before, 0)?;
+    let startup = Hvcall::new(0x94, &[0, 6, 1, ENTRY >> 12], 0);
+    startup.make(&guest.partition).map_err(fail)?;
+    crate::threads::started(&guest.memory)?;
+    crate::threads::interrupted(running.interrupt()?)?;
+    // Without local APICs in the module, which VP runs is the VMM's affair.
+    let guest = Guest::with(guests::count(), 2, 0, Memory::new(RAM))?;
+    let vp = &guest.vps[1];
+    vp.set(&[
+        (HV_X64_REGISTER_RIP, (0xfff0, 0)),
+        (HV_X64_REGISTER_CS, code),
+    ])
+    .map_err(fail)?;
+    equal(
+        "activity",
+        vp.register(HV_REGISTER_INTERNAL_ACTIVITY_STATE)?,
+        0,
+    )
+}
+
 pub fn cases() -> Vec<Case> {
     vec![
+        case("replay: QEMU resets a VP that is not the first", qemu_reset),
+        case("replay: what Hyperlight and OpenVMM reset", reset_state),
         case("replay: Cloud Hypervisor", cloud_hypervisor),
         case("replay: OpenVMM", openvmm),
         case("replay: Hyperlight", hyperlight),

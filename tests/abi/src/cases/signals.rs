@@ -1,10 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! RUN_VP ends at signals, belongs to the creator's process, and to one thread at a time.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::Arc;
+
 use crate::guests::{self, Code};
-use crate::run::{case, ensure, equal, errno, eventually, good, Case, Outcome};
+use crate::run::{case, ensure, equal, errno, eventually, good, Case, Outcome, Stop};
 use crate::sys::{sleep_ms, Memory, Random};
-use crate::threads::{interrupted, moves, run_on, run_once, started};
+use crate::threads::{interrupted, moves, run_on, run_once, started, Running};
 use crate::vm::*;
 
 /// Guests that a signal must get out of, all counting.
@@ -92,6 +95,91 @@ fn many_vps(code: Code) -> Outcome {
     Ok(())
 }
 
+/// Sends SIGUSR1, whose handler does nothing, to the calling thread.
+fn signal_myself() {
+    // SAFETY: The handler is installed by `Running::start`.
+    unsafe { libc::raise(libc::SIGUSR1) };
+}
+
+/// A guest that stands at an OUT: each RUN_VP gives its message.
+fn at_a_port() -> Result<Guest, Stop> {
+    let guest = Guest::new(guests::ports())?;
+    guest.vp().message()?;
+    Ok(guest)
+}
+
+fn handled_before() -> Outcome {
+    let guest = at_a_port()?;
+    let vp = guest.vp().clone();
+    Running::start(move |_| {
+        vp.message()?;
+        for signals in [1, 3] {
+            (0..signals).for_each(|_| signal_myself());
+            interrupted(vp.run())?;
+            for _ in 0..3 {
+                vp.message()?;
+            }
+        }
+        Ok(())
+    })
+    .wait(5)?
+}
+
+fn told_once() -> Outcome {
+    let guest = Guest::new(guests::halt())?;
+    let vp = guest.vp().clone();
+    let running = Running::start(move |_| (interrupted(vp.run()), vp.run()));
+    started(&guest.memory)?;
+    sleep_ms(20);
+    running.signal();
+    sleep_ms(50);
+    ensure(!running.is_over(), || "it gave EINTR twice".into())?;
+    let (first, second) = running.interrupt()?;
+    first?;
+    interrupted(second)
+}
+
+/// How often the calling thread has slept.
+fn sleeps() -> i64 {
+    // SAFETY: A zeroed rusage is valid.
+    unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_THREAD, &mut usage);
+        usage.ru_nvcsw
+    }
+}
+
+/// Two threads run a VP in turn. The turn goes round without sleep, so that a sleep is RUN_VP's.
+fn in_turn() -> Outcome {
+    const TURNS: usize = 400;
+    let guest = at_a_port()?;
+    let turn = Arc::new(AtomicUsize::new(0));
+    let start = |own: usize| {
+        let (vp, turn) = (guest.vp().clone(), turn.clone());
+        Running::start(move |_| {
+            let before = sleeps();
+            loop {
+                let now = turn.load(Ordering::Acquire);
+                if now >= TURNS {
+                    return Ok::<_, Stop>(sleeps() - before);
+                }
+                if now % 2 == own {
+                    vp.message()?;
+                    turn.store(now + 1, Ordering::Release);
+                }
+                std::thread::yield_now();
+            }
+        })
+    };
+    for thread in [start(0), start(1)] {
+        let slept = thread.wait(20)??;
+        ensure(slept < TURNS as i64 / 8, || {
+            format!("it slept {slept} times")
+        })?;
+    }
+    Ok(())
+}
+
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = GUESTS
         .iter()
@@ -132,6 +220,15 @@ pub fn cases() -> Vec<Case> {
             },
         ),
         case("RUN_VP: 300 signals, the guest goes on", storm),
+        case(
+            "RUN_VP: a signal that the thread handled before gives EINTR, once",
+            handled_before,
+        ),
+        case(
+            "RUN_VP: a signal that ended it does not end the next",
+            told_once,
+        ),
+        case("RUN_VP: by two threads in turn, without waiting", in_turn),
         case(
             "RUN_VP: of one VP on two threads: the second waits, and ends at a signal",
             two_threads,
