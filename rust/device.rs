@@ -7,6 +7,7 @@ use crate::partition::{Partition, PartitionFile};
 use crate::sys::bindings::*;
 use crate::sys::file::{anon_fd, Device, DeviceOps, FileOps};
 use crate::sys::user;
+use core::sync::atomic::Ordering;
 use kernel::ioctl::{_IOR, _IOW, _IOWR};
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow};
@@ -17,6 +18,7 @@ pub(crate) const ROOT_HVCALL: u32 = _IOWR::<mshv_root_hvcall>(MSHV_IOCTL, 7);
 /// MSHV_PT_FLAGS_MASK, an expression that bindgen does not take.
 const PT_FLAGS_MASK: u64 = (1 << MSHV_PT_BIT_COUNT) - 1;
 const GET_INFO: u32 = _IOR::<hvrs_info>(HVRS_IOCTL, 0);
+const GET_STATS: u32 = _IOW::<hvrs_stats>(HVRS_IOCTL, 2);
 const NEXT_PARTITION: u32 = _IOWR::<hvrs_partition_info>(HVRS_IOCTL, 1);
 
 /// The two device nodes.
@@ -109,10 +111,32 @@ impl FileOps for HvrsDevice {
                 let found = this.0.next_partition(query.id).ok_or(ENOENT)?;
                 user::write(arg, &found)?;
             }
+            GET_STATS => get_stats(&this.0, &user::read(arg)?)?,
             _ => return Err(ENOTTY),
         }
         Ok(0)
     }
+}
+
+/// HVRS_GET_STATS.
+fn get_stats(machine: &Machine, request: &hvrs_stats) -> Result {
+    if request.reserved != 0 {
+        return Err(EINVAL);
+    }
+    let partition = machine.summary(request.id).ok_or(ENOENT)?;
+    let pages = match request.object {
+        HVRS_STATS_PARTITION if request.vp_index == 0 => partition.stats.pages().clone(),
+        HVRS_STATS_VP => {
+            let stats = partition.vp_stats(request.vp_index).ok_or(ENOENT)?;
+            stats.pages().clone()
+        }
+        _ => return Err(EINVAL),
+    };
+    let mut bytes = KVec::with_capacity(HVRS_STATS_SIZE as usize, GFP_KERNEL_ACCOUNT)?;
+    for word in pages.counters() {
+        bytes.extend_from_slice(&word.load(Ordering::Relaxed).to_le_bytes(), GFP_KERNEL)?;
+    }
+    user::write_bytes(request.buffer as usize, &bytes)
 }
 
 impl DeviceOps for HvrsDevice {

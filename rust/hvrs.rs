@@ -9,6 +9,7 @@
 mod device;
 mod machine;
 mod partition;
+mod stats;
 mod sys;
 mod vmx;
 mod vp;

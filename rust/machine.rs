@@ -3,6 +3,7 @@
 //! What all partitions share: VMX of this machine, identifiers, the list of partitions.
 
 use crate::partition::ports::Port;
+use crate::stats::{PartitionStats, VpStats};
 use crate::sys::bindings::hvrs_partition_info;
 use crate::sys::eopnotsupp;
 use crate::sys::oops::Notifiers;
@@ -10,17 +11,21 @@ use crate::sys::pages::Pages;
 use crate::sys::signals;
 use crate::vmx::capabilities::Capabilities;
 use crate::vmx::root::Root;
-use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, Ordering};
 use ept::VpidPool;
+use hvdef::{HvPartitionCounter, HvVpCounter};
+use kernel::debugfs::{Dir, File};
+use kernel::fmt;
 use kernel::new_mutex;
 use kernel::prelude::*;
+use kernel::str::CString;
 use kernel::sync::{Arc, Mutex};
 use x86def::msr::*;
 
 /// Version of the module.
 pub(crate) const VERSION: &str = "0.1.0";
 /// Version of the ABI of /dev/hvrs.
-pub(crate) const ABI_VERSION: u32 = 1;
+pub(crate) const ABI_VERSION: u32 = 2;
 
 /// MSRs that guests access without an exit: the CPU switches them, or the window does, and checks
 /// what is written as a guest expects. The time-stamp counter only for reading.
@@ -35,25 +40,64 @@ const PASSED_THROUGH: [u32; 7] = [
 ];
 
 /// What /dev/hvrs tells of a partition.
+#[pin_data]
 pub(crate) struct Summary {
     pub(crate) id: u64,
     pub(crate) pid: i32,
     pub(crate) comm: [u8; 16],
-    pub(crate) nr_vps: AtomicU32,
-    pub(crate) memory_bytes: AtomicU64,
-    pub(crate) exits: AtomicU64,
-    pub(crate) windows: AtomicU64,
+    pub(crate) stats: PartitionStats,
+    /// Those of its VPs, with their indexes.
+    #[pin]
+    vp_stats: Mutex<KVec<(u32, VpStats)>>,
 }
 
 impl Summary {
+    /// A VP is there.
+    pub(crate) fn add_vp(&self, index: u32, stats: &VpStats) -> Result {
+        let mut vps = self.vp_stats.lock();
+        vps.push((index, stats.clone()), GFP_KERNEL_ACCOUNT)?;
+        let number = vps.len() as u64;
+        self.stats
+            .set(HvPartitionCounter::VirtualProcessors, number);
+        Ok(())
+    }
+
+    /// Number of VPs.
+    pub(crate) fn nr_vps(&self) -> u32 {
+        self.stats.get(HvPartitionCounter::VirtualProcessors) as u32
+    }
+
+    /// The counters of VP `index`.
+    pub(crate) fn vp_stats(&self, index: u32) -> Option<VpStats> {
+        let vps = self.vp_stats.lock();
+        let found = vps.iter().find(|(i, _)| *i == index);
+        found.map(|(_, stats)| stats.clone())
+    }
+
+    /// The file in debugfs: a line for each counter, as those of Linux's own driver of this ABI.
+    fn show(summary: &Arc<Self>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (counter, name) in HvPartitionCounter::ALL {
+            writeln!(f, "{:<43}: {}", name, summary.stats.get(*counter))?;
+        }
+        for (index, stats) in summary.vp_stats.lock().iter() {
+            writeln!(f, "vp {index}")?;
+            for (counter, name) in HvVpCounter::ALL {
+                writeln!(f, "{:<43}: {}", name, stats.get(*counter))?;
+            }
+        }
+        Ok(())
+    }
+
     fn uapi(&self) -> hvrs_partition_info {
+        let vps = self.vp_stats.lock();
+        let sum = |of: fn(&VpStats) -> u64| vps.iter().fold(0, |sum: u64, (_, s)| sum + of(s));
         let mut info = hvrs_partition_info {
             id: self.id,
             pid: self.pid,
-            nr_vps: self.nr_vps.load(Ordering::Relaxed),
-            memory_bytes: self.memory_bytes.load(Ordering::Relaxed),
-            exits: self.exits.load(Ordering::Relaxed),
-            windows: self.windows.load(Ordering::Relaxed),
+            nr_vps: self.nr_vps(),
+            memory_bytes: self.stats.get(HvPartitionCounter::GpaPages) << 12,
+            exits: sum(VpStats::exits),
+            windows: sum(|s| s.get(HvVpCounter::LogicalProcessorDispatches)),
             ..Default::default()
         };
         for (to, from) in info.comm.iter_mut().zip(self.comm) {
@@ -67,6 +111,8 @@ impl Summary {
 pub(crate) struct Listed {
     machine: Arc<Machine>,
     summary: Arc<Summary>,
+    /// Its counters in debugfs.
+    _file: Pin<KBox<File<Arc<Summary>>>>,
 }
 
 impl core::ops::Deref for Listed {
@@ -134,6 +180,8 @@ pub(crate) struct Machine {
     /// Ports of all partitions.
     #[pin]
     pub(crate) ports: Mutex<KVec<Arc<Port>>>,
+    /// /sys/kernel/debug/hvrs/partition
+    partitions_dir: Dir,
     #[cfg(hvrs_count)]
     _counts: Pin<KBox<crate::vmx::counts::CountsFile>>,
 }
@@ -151,6 +199,7 @@ impl Machine {
         })?;
         let root = Arc::new(Root::new(caps)?, GFP_KERNEL)?;
         let msr_bitmap = msr_bitmap()?;
+        let dir = Dir::new(c"hvrs");
         Arc::pin_init(
             try_pin_init!(Self {
                 _notifiers: Notifiers::register(root.clone())?,
@@ -162,8 +211,9 @@ impl Machine {
                 next_partition: AtomicU64::new(1),
                 partitions <- new_mutex!(KVec::new()),
                 ports <- new_mutex!(KVec::new()),
+                partitions_dir: dir.subdir(c"partition"),
                 #[cfg(hvrs_count)]
-                _counts: crate::vmx::counts::CountsFile::new()?,
+                _counts: crate::vmx::counts::CountsFile::new(&dir)?,
             }),
             GFP_KERNEL,
         )
@@ -172,28 +222,39 @@ impl Machine {
     /// Enters a new partition of the calling process into the list.
     pub(crate) fn list_partition(this: &Arc<Self>) -> Result<Listed> {
         let (pid, comm) = crate::sys::host::current_process();
-        let summary = Arc::new(
-            Summary {
+        let summary = Arc::pin_init(
+            try_pin_init!(Summary {
                 id: this.next_partition.fetch_add(1, Ordering::Relaxed),
                 pid,
                 comm,
-                nr_vps: AtomicU32::new(0),
-                memory_bytes: AtomicU64::new(0),
-                exits: AtomicU64::new(0),
-                windows: AtomicU64::new(0),
-            },
+                stats: PartitionStats::new()?,
+                vp_stats <- new_mutex!(KVec::new()),
+            }),
+            GFP_KERNEL_ACCOUNT,
+        )?;
+        let name = CString::try_from_fmt(fmt!("{}", summary.id))?;
+        let file = KBox::pin_init(
+            this.partitions_dir
+                .read_callback_file(&name, summary.clone(), &Summary::show),
             GFP_KERNEL_ACCOUNT,
         )?;
         this.partitions.lock().push(summary.clone(), GFP_KERNEL)?;
         Ok(Listed {
             machine: this.clone(),
             summary,
+            _file: file,
         })
     }
 
     /// Number of partitions.
     pub(crate) fn nr_partitions(&self) -> u32 {
         self.partitions.lock().len() as u32
+    }
+
+    /// The partition `id`.
+    pub(crate) fn summary(&self, id: u64) -> Option<Arc<Summary>> {
+        let partitions = self.partitions.lock();
+        partitions.iter().find(|s| s.id == id).cloned()
     }
 
     /// The partition with the smallest id above `after`.

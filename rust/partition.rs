@@ -43,7 +43,9 @@ use cpumodel::{CpuModel, Disabled, Overrides};
 use ept::{EptConfig, PageSize, Rights};
 use hv1::msr::{Crash, MsrEffect, MsrError, Origin, PartitionState, VpEnv};
 use hv1::{Overlay, OverlayKind, PartitionFeatures, PartitionLimits};
-use hvdef::{HvHardwareFeatures, HvSyntheticProcessorFeatures};
+use hvdef::{
+    HvHardwareFeatures, HvPartitionCounter, HvPartitionPrivilege, HvSyntheticProcessorFeatures,
+};
 use intercept::Intercepts;
 use ioeventfd::IoEventFd;
 use irqfd::{Irqfds, Line};
@@ -84,6 +86,8 @@ impl Config {
 
 struct Setup {
     requested: HvSyntheticProcessorFeatures,
+    /// Privileges asked for by name.
+    asked: HvPartitionPrivilege,
     disabled: Disabled,
     /// CPUID results registered for all VPs, for those that come later.
     cpuid_overrides: Option<PageBox<Overrides>>,
@@ -156,6 +160,7 @@ impl Partition {
                 has_x2apic: has(MSHV_PT_BIT_X2APIC),
                 setup <- new_mutex!(Setup {
                     requested: HvSyntheticProcessorFeatures::empty(),
+                    asked: HvPartitionPrivilege::empty(),
                     disabled,
                     cpuid_overrides: None,
                 }),
@@ -207,6 +212,7 @@ impl Partition {
                 lapic: self.has_lapic,
                 tsc_reliable: reliable,
                 hardware: HvHardwareFeatures::empty(),
+                asked: setup.asked,
             },
         );
         let time = Clock::new(tsc_hz, reliable).ok_or_else(eopnotsupp)?;
@@ -280,7 +286,7 @@ impl Partition {
 
     /// Number of VPs.
     pub(crate) fn nr_vps(&self) -> u32 {
-        self.summary.nr_vps.load(Ordering::Relaxed)
+        self.summary.nr_vps()
     }
 
     /// VPs that share a package, as far as CPUID tells.
@@ -325,9 +331,9 @@ impl Partition {
         }
         let vp = Vp::new(this, config, setup.cpuid_overrides.as_deref(), index)?;
         let file = Arc::new(VpFile::new(this.clone(), index), GFP_KERNEL_ACCOUNT)?;
+        this.summary.add_vp(index, &vp.stats)?;
         slot.populate(vp);
         this.vps_end.fetch_max(index + 1, Ordering::Release);
-        this.summary.nr_vps.fetch_add(1, Ordering::Relaxed);
         // Should the descriptor table be full, the VP stays without a file until the partition
         // goes, as a second try would find it.
         Ok(anon_fd(file)? as isize)
@@ -399,8 +405,10 @@ impl Partition {
 
     fn place_overlay(&self, overlay: Overlay, gpn: Option<u64>) {
         let page = match overlay.kind {
-            OverlayKind::HypercallPage => Some(&self.hypercall_page),
-            OverlayKind::ReferenceTsc => self.tsc_page.as_ref(),
+            OverlayKind::HypercallPage => Some(self.hypercall_page.phys()),
+            OverlayKind::ReferenceTsc => self.tsc_page.as_ref().map(Pages::phys),
+            OverlayKind::Stats => Some(self.summary.stats.pages().phys(0)),
+            OverlayKind::InternalStats => Some(self.summary.stats.pages().phys(1)),
             // Those of a VP come from its own MSRs.
             _ => None,
         };
@@ -409,8 +417,8 @@ impl Partition {
         }
     }
 
-    /// Shows an overlay page at `gpn`, or nowhere.
-    pub(crate) fn place_page(&self, page: &Pages, kind: OverlayKind, gpn: Option<u64>) {
+    /// Shows the overlay page `page`, of the machine, at `gpn`, or nowhere.
+    pub(crate) fn place_page(&self, page: u64, kind: OverlayKind, gpn: Option<u64>) {
         let rights = kind.rights();
         let rights = Rights {
             read: true,
@@ -418,7 +426,7 @@ impl Partition {
             execute: rights.execute,
         };
         // There are fewer overlays than places.
-        let _ = self.memory.space.place_overlay(page.phys(), gpn, rights);
+        let _ = self.memory.space.place_overlay(page, gpn, rights);
     }
 
     /// The exception that a forbidden access to an overlay at `gpn` raises.
@@ -438,6 +446,16 @@ impl Partition {
             return false;
         }
         setup.requested = HvSyntheticProcessorFeatures(features);
+        true
+    }
+
+    /// PRIVILEGE_FLAGS, as [`Self::request_features`].
+    fn request_privileges(&self, privileges: HvPartitionPrivilege) -> bool {
+        let mut setup = self.setup.lock();
+        if self.config.as_ref().is_some() {
+            return false;
+        }
+        setup.asked = privileges;
         true
     }
 }
@@ -493,10 +511,10 @@ impl FileOps for PartitionFile {
                 partition.check_creator()?;
                 let region = user::read(arg)?;
                 partition.memory.set(&region)?;
-                partition.summary.memory_bytes.store(
-                    partition.memory.bytes.load(Ordering::Relaxed),
-                    Ordering::Relaxed,
-                );
+                let stats = &partition.summary.stats;
+                let pages = partition.memory.bytes.load(Ordering::Relaxed) >> 12;
+                stats.set(HvPartitionCounter::GpaPages, pages);
+                stats.count(HvPartitionCounter::GpaSpaceModifications);
             }
             // Its interrupts come by the local APICs.
             IRQFD if !partition.has_lapic => return Err(eopnotsupp()),

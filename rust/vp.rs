@@ -22,6 +22,7 @@ use crate::machine::{Machine, Vpid};
 use crate::partition::ioeventfd::Bus;
 use crate::partition::memory::{Access, Resolved};
 use crate::partition::{hvcall, spin, Config, Partition};
+use crate::stats::VpStats;
 use crate::sys::bindings::*;
 use crate::sys::file::{FileOps, Vma};
 use crate::sys::mutex::InterruptibleMutex;
@@ -59,6 +60,8 @@ pub(crate) struct Vp {
     pub(crate) index: u32,
     /// What other threads may touch.
     pub(crate) shared: VpShared,
+    /// Its counters.
+    pub(crate) stats: VpStats,
     machine: Arc<Machine>,
     _vpid: Vpid,
     partition_id: u64,
@@ -93,7 +96,9 @@ impl Vp {
         let lapic = Lapic::new(PageBox::zeroed()?, index, index == 0, config.lapic);
         let shared = VpShared::new(lapic.view())?;
         let vpid = Vpid::alloc(machine.clone())?;
-        let mut core = VpCore::new(machine, lapic, vpid.number, config.time.state())?;
+        let stats = VpStats::new()?;
+        let tsc = config.time.state();
+        let mut core = VpCore::new(machine, lapic, vpid.number, tsc, stats.clone())?;
         // Without local APICs in the module, which VP runs is the VMM's affair.
         if index != 0 && config.lapic.present {
             core.activity = Activity::WaitForSipi;
@@ -108,6 +113,7 @@ impl Vp {
             try_pin_init!(Self {
                 index,
                 shared,
+                stats,
                 machine: machine.clone(),
                 _vpid: vpid,
                 partition_id: partition.summary.id,
@@ -182,6 +188,7 @@ impl Vp {
         }
         own.core.intercepted = true;
         message.publish(&self.message_page);
+        self.stats.count(message.counter());
         user::write_bytes(arg, message.bytes())
     }
 

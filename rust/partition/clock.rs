@@ -70,10 +70,10 @@ impl Clock {
         self.moved().ticks_until(tsc, time)
     }
 
-    /// 100 ns per TSC tick as a 64-bit binary fraction.
+    /// TSC ticks in units of 100 ns.
     #[inline(always)]
-    pub(crate) fn scale(&self) -> u64 {
-        self.time.scale()
+    pub(crate) fn ticks_100ns(&self, ticks: u64) -> u64 {
+        ((u128::from(ticks) * u128::from(self.time.scale())) >> 64) as u64
     }
 
     /// Whether time stands still.

@@ -163,8 +163,18 @@ pub(super) fn set(partition: &Partition, input: &[u8]) -> HvResult<()> {
                 .processors_per_socket
                 .store(value as u32, Ordering::Relaxed);
         }
-        // Derived from the synthetic features, when the partition is initialized.
-        HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS => return Err(HV_STATUS_INVALID_PARTITION_STATE),
+        // Those that the synthetic features do not bring.
+        HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS => {
+            if partition.config().is_ok() {
+                return Err(HV_STATUS_INVALID_PARTITION_STATE);
+            }
+            if value & !hv1::features::BY_NAME.bits() != 0 {
+                return Err(HV_STATUS_ACCESS_DENIED);
+            }
+            if !partition.request_privileges(HvPartitionPrivilege(value)) {
+                return Err(HV_STATUS_INVALID_PARTITION_STATE);
+            }
+        }
         // Fixed by CREATE_PARTITION.
         code if is_of_processor(code) => return Err(HV_STATUS_INVALID_PARTITION_STATE),
         _ => return Err(HV_STATUS_UNKNOWN_PROPERTY),

@@ -21,8 +21,8 @@ use kernel::sync::{Arc, SpinLock};
 
 /// VPs that a partition may have.
 pub(crate) const MAX_VPS: usize = 64;
-/// Overlay pages of a partition: two, and three of each VP.
-const MAX_OVERLAYS: usize = 3 * MAX_VPS + 2;
+/// Overlay pages of a partition: four, and five of each VP.
+const MAX_OVERLAYS: usize = 5 * MAX_VPS + 4;
 
 static NEXT_ROOT: AtomicU64 = AtomicU64::new(1);
 

@@ -4,8 +4,10 @@
 
 use super::bindings;
 use core::ptr::NonNull;
-use core::sync::atomic::{AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use kernel::alloc::AllocError;
+use kernel::prelude::*;
+use kernel::sync::Arc;
 
 /// Bytes of a page.
 pub(crate) const PAGE_SIZE: usize = 4096;
@@ -132,6 +134,45 @@ impl Drop for Pages {
     fn drop(&mut self) {
         // SAFETY: Allocated with this order, not yet freed.
         unsafe { bindings::hvrs_pages_free(self.virt.as_ptr().cast(), self.order) }
+    }
+}
+
+/// Words of a page of counters.
+pub(crate) type Counters = [AtomicU64; PAGE_SIZE / 8];
+
+/// A zeroed page of counters, and a second page behind it, for as long as a clone of this exists.
+#[derive(Clone)]
+pub(crate) struct CounterPages {
+    /// Into `pages`: what counts has one pointer to follow.
+    first: NonNull<Counters>,
+    pages: Arc<Pages>,
+}
+
+// SAFETY: Atomic integers without thread affinity.
+unsafe impl Send for CounterPages {}
+// SAFETY: As above.
+unsafe impl Sync for CounterPages {}
+
+impl CounterPages {
+    /// Allocates; may sleep.
+    pub(crate) fn new() -> Result<Self, AllocError> {
+        let pages = Arc::new(Pages::new(1)?, GFP_KERNEL_ACCOUNT)?;
+        Ok(Self {
+            first: pages.virt.cast(),
+            pages,
+        })
+    }
+
+    /// The counters.
+    #[inline(always)]
+    pub(crate) fn counters(&self) -> &Counters {
+        // SAFETY: A page, aligned and initialised, that `pages` keeps. Whoever else has it maps it read-only.
+        unsafe { self.first.as_ref() }
+    }
+
+    /// The system-physical address of page 0 or 1.
+    pub(crate) fn phys(&self, page: u64) -> u64 {
+        self.pages.phys() + page * PAGE_SIZE as u64
     }
 }
 

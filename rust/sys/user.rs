@@ -39,6 +39,7 @@ plain!(
     super::bindings::mshv_gpap_access_bitmap,
     super::bindings::hvrs_info,
     super::bindings::hvrs_partition_info,
+    super::bindings::hvrs_stats,
 );
 
 /// Reads a `T` at the user address `addr`. EFAULT.

@@ -66,13 +66,11 @@ mod file {
     pub(crate) struct CountsFile {
         #[pin]
         file: File<()>,
-        _dir: Dir,
     }
 
     impl CountsFile {
         /// Makes the file.
-        pub(crate) fn new() -> Result<Pin<KBox<Self>>> {
-            let dir = Dir::new(c"hvrs");
+        pub(crate) fn new(dir: &Dir) -> Result<Pin<KBox<Self>>> {
             KBox::pin_init(
                 try_pin_init!(Self {
                     file <- dir.read_callback_file(c"instructions", (), &|(), f: &mut fmt::Formatter<'_>| {
@@ -81,7 +79,6 @@ mod file {
                         }
                         Ok(())
                     }),
-                    _dir: dir.clone(),
                 }? Error),
                 GFP_KERNEL,
             )

@@ -5,6 +5,7 @@
 use super::shared::VpShared;
 use crate::machine::Machine;
 use crate::partition::clock::{Clock, TscState};
+use crate::stats::VpStats;
 use crate::sys::pages::{PageBox, Pages};
 use crate::sys::thread::ThreadId;
 use crate::vmx::host_state::{GuestMsrs, GuestState, SpecCtrl};
@@ -140,8 +141,8 @@ pub(crate) struct VpCore {
     pub(crate) window_tsc: u64,
     /// `timer_tsc` changed: the preemption timer must be set.
     pub(crate) timer_changed: bool,
-    /// Exits since the last window.
-    pub(crate) exits: u64,
+    /// Counters; each exit is in one of [`hvdef::HvVpCounter::EXITS`].
+    pub(crate) stats: VpStats,
     /// Guest-physical addresses of the region that the last EPT violation was in: the next one probably is, too, and
     /// needs nothing of the VMCS. A hint: the region may be gone.
     pub(crate) ram: Range<u64>,
@@ -154,6 +155,7 @@ impl VpCore {
         lapic: Lapic<PageBox<ApicPage>>,
         vpid: u16,
         tsc: TscState,
+        stats: VpStats,
     ) -> Result<Self> {
         let caps = &machine.root.caps;
         let mut core = Self {
@@ -205,7 +207,7 @@ impl VpCore {
             timer_tsc: u64::MAX,
             window_tsc: 0,
             timer_changed: false,
-            exits: 0,
+            stats,
             ram: 0..0,
         };
         core.reset_fpu();

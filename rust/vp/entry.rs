@@ -20,8 +20,8 @@ use crate::vmx::counts::{count, Counted};
 use crate::vmx::entry::{enter, handles_exits, ExitHandler};
 use crate::vmx::insn::rdtsc;
 use crate::vmx::root::OpenWindow;
-use core::sync::atomic::Ordering;
 use ept::GuestMode;
+use hvdef::HvVpCounter;
 use kernel::error::Result;
 use vmxdef::caps::ept_vpid;
 use vmxdef::field::*;
@@ -58,7 +58,6 @@ impl ExitHandler for Running<'_> {
     fn exit(&mut self) -> bool {
         // Before the first RET.
         self.core.spec_ctrl.leave_guest();
-        self.core.exits = self.core.exits.wrapping_add(1);
         count(Counted::Exit);
         if !exits::handle(self) {
             return false;
@@ -155,6 +154,8 @@ fn run_in(
     }
     if moved {
         running.window.vmcs.invvpid(running.core.vpid);
+        let stats = &running.core.stats;
+        stats.count(HvVpCounter::LogicalProcessorMigrations);
     }
     running.core.placement.loaded(cpu);
     before(&mut running);
@@ -172,10 +173,9 @@ fn run_in(
     core.placement.cleared();
     core.runtime_ticks = core.runtime_at(rdtsc());
     core.window_tsc = 0;
-    let summary = &partition.summary;
-    summary.exits.fetch_add(core.exits, Ordering::Relaxed);
-    summary.windows.fetch_add(1, Ordering::Relaxed);
-    core.exits = 0;
+    let runtime_100ns = config.time.ticks_100ns(core.runtime_ticks);
+    core.stats.set(HvVpCounter::TotalRunTime, runtime_100ns);
+    core.stats.count(HvVpCounter::LogicalProcessorDispatches);
     Ok(leave)
 }
 

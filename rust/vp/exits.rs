@@ -17,6 +17,7 @@ use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::CurrentVmcs;
 use hv1::hypercall::{CallRow, Convention};
 use hv1::OverlayKind;
+use hvdef::HvVpCounter;
 use vmxdef::events::{interruptibility, IntrInfo};
 use vmxdef::exit::{EptViolation, EXIT_REASON_ENTRY_FAILURE};
 use vmxdef::field::*;
@@ -93,32 +94,84 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
         }
     }
     match reason {
-        ExitReason::CPUID => cpuid::handle(r),
-        ExitReason::MSR_WRITE => msr::write(r),
-        ExitReason::MSR_READ => msr::read(r),
-        ExitReason::VMCALL => hypercall::handle(r),
-        ExitReason::EXTERNAL_INTERRUPT => leave(r, Leave::Host),
+        ExitReason::CPUID => {
+            count(r, HvVpCounter::CpuidInstructionsCount);
+            cpuid::handle(r)
+        }
+        ExitReason::MSR_WRITE => {
+            count(r, HvVpCounter::MsrAccessesCount);
+            msr::write(r)
+        }
+        ExitReason::MSR_READ => {
+            count(r, HvVpCounter::MsrAccessesCount);
+            msr::read(r)
+        }
+        ExitReason::VMCALL => {
+            count(r, HvVpCounter::HypercallsCount);
+            hypercall::handle(r)
+        }
+        ExitReason::EXTERNAL_INTERRUPT => {
+            count(r, HvVpCounter::ExternalInterruptsCount);
+            leave(r, Leave::Host)
+        }
         ExitReason::INTERRUPT_WINDOW | ExitReason::NMI_WINDOW => {
+            count(r, HvVpCounter::PendingInterruptsCount);
             r.core.check_events = true;
             true
         }
         ExitReason::TPR_BELOW_THRESHOLD => {
+            count(r, HvVpCounter::PendingInterruptsCount);
             // It comes behind the instruction, whose single-step trap may still be owed.
             let owed = r.window.vmcs.read(GUEST_PENDING_DBG_EXCEPTIONS);
             r.core.trap_pending = owed & (creg::DR6_BS | PENDING_BREAKPOINT) != 0;
             r.core.check_events = true;
             true
         }
-        ExitReason::PREEMPTION_TIMER => preemption_timer(r),
-        ExitReason::HLT => halt(r),
+        ExitReason::HLT => {
+            count(r, HvVpCounter::HltInstructionsCount);
+            halt(r)
+        }
         ExitReason::IO_INSTRUCTION => {
+            count(r, HvVpCounter::IoInstructionsCount);
             let qualification = r.window.vmcs.read(EXIT_QUALIFICATION);
             leave(r, Leave::Io(qualification))
         }
-        ExitReason::EPT_VIOLATION => ept_violation(r),
+        ExitReason::EPT_VIOLATION => {
+            count(r, HvVpCounter::NestedPageFaultInterceptsCount);
+            ept_violation(r)
+        }
+        ExitReason::CR_ACCESS => {
+            count(r, HvVpCounter::ControlRegisterAccessesCount);
+            cr::control(r)
+        }
+        ExitReason::DR_ACCESS => {
+            count(r, HvVpCounter::DebugRegisterAccessesCount);
+            cr::debug(r)
+        }
+        ExitReason::MONITOR | ExitReason::MWAIT => {
+            count(r, HvVpCounter::MwaitInstructionsCount);
+            // CPUID does not show them.
+            fault(r, vector::UD, 0)
+        }
+        _ => {
+            count(r, HvVpCounter::OtherInterceptsCount);
+            handle_other(r, reason, full_reason)
+        }
+    }
+}
+
+/// Counts an exit, or what it was about.
+#[inline(always)]
+pub(super) fn count(r: &Running<'_>, counter: HvVpCounter) {
+    r.core.stats.count(counter);
+}
+
+/// [`handle`] for what has no counter of its own.
+#[inline(always)]
+fn handle_other(r: &mut Running<'_>, reason: ExitReason, full_reason: u32) -> bool {
+    match reason {
+        ExitReason::PREEMPTION_TIMER => preemption_timer(r),
         ExitReason::EXCEPTION_NMI => exception::handle(r),
-        ExitReason::CR_ACCESS => cr::control(r),
-        ExitReason::DR_ACCESS => cr::debug(r),
         ExitReason::PAUSE => leave(r, Leave::Yield),
         ExitReason::XSETBV => xsetbv(r),
         // Caches are coherent for what a guest can reach; INVD without write-back would lose the
@@ -140,8 +193,6 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
         | ExitReason::VMXON
         | ExitReason::INVEPT
         | ExitReason::INVVPID
-        | ExitReason::MONITOR
-        | ExitReason::MWAIT
         | ExitReason::GETSEC => fault(r, vector::UD, 0),
         ExitReason::RDPMC => fault(r, vector::GP, 0),
         _ => {

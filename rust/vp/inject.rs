@@ -6,6 +6,7 @@ use super::core::{Activity, Injection, VpCore};
 use super::setup::set_windows;
 use super::shared::{event, VpShared};
 use crate::vmx::vmcs::CurrentVmcs;
+use hvdef::HvVpCounter;
 use hvdef::{HV_X64_PENDING_INTERRUPT, HV_X64_PENDING_NMI};
 use vapic::Trigger;
 use vmxdef::events::{interruptibility, intr_type, IntrInfo};
@@ -165,6 +166,7 @@ impl VpCore {
             };
             if let Some(vector) = vector {
                 injected = true;
+                self.stats.count(HvVpCounter::VirtualInterrupts);
                 self.write_event(vmcs, IntrInfo::new(intr_type::EXTERNAL, vector));
             }
         }

@@ -116,6 +116,15 @@ impl Message {
         &self.bytes
     }
 
+    /// Where a VP counts it.
+    pub(super) fn counter(&self) -> HvVpCounter {
+        match u32::read(&self.bytes) {
+            Some(HVMSG_X64_IO_PORT_INTERCEPT) => HvVpCounter::IoInterceptMessages,
+            Some(HVMSG_UNMAPPED_GPA | HVMSG_GPA_INTERCEPT) => HvVpCounter::MemoryInterceptMessages,
+            _ => HvVpCounter::OtherMessages,
+        }
+    }
+
     /// Copies header and payload to the page that the VMM may have mapped.
     pub(super) fn publish(&self, page: &Pages) {
         page.copy_shared(self.bytes.get(..self.len).unwrap_or(&self.bytes));

@@ -12,6 +12,7 @@ use crate::partition::ioeventfd::Bus;
 use crate::partition::memory::{Access as Right, Resolved};
 use crate::partition::Partition;
 use decode::{decode, Access, Instruction, Mode};
+use hvdef::HvVpCounter;
 use kernel::error::Result;
 use x86def::cr;
 
@@ -44,6 +45,8 @@ pub(super) fn apic_access(
         );
         return Ok(true);
     };
+    core.stats.count(HvVpCounter::ApicMmioAccesses);
+    core.stats.count(HvVpCounter::EmulatedInstructionsCount);
     let now = core.guest_now();
     let offset = (gpa & 0xfff) as u16;
     let size = instruction.size.bytes();
@@ -116,6 +119,7 @@ pub(super) fn io_event(
         .ioeventfds
         .write(Bus::Memory, gpa, u32::from(size), value);
     if done {
+        core.stats.count(HvVpCounter::EmulatedInstructionsCount);
         core.deferred = Deferred::Emulated {
             length: instruction.len,
             rsp: gprs[super::core::RSP],

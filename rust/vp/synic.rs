@@ -82,9 +82,11 @@ impl VpCore {
         gpn: Option<u64>,
     ) {
         let page = match kind {
-            OverlayKind::VpAssistPage => &self.assist_page,
-            OverlayKind::Simp => &shared.simp,
-            OverlayKind::Siefp => &shared.siefp,
+            OverlayKind::VpAssistPage => self.assist_page.phys(),
+            OverlayKind::Simp => shared.simp.phys(),
+            OverlayKind::Siefp => shared.siefp.phys(),
+            OverlayKind::Stats => self.stats.pages().phys(0),
+            OverlayKind::InternalStats => self.stats.pages().phys(1),
             // The partition's, or none.
             OverlayKind::HypercallPage | OverlayKind::ReferenceTsc | OverlayKind::ApicPage => {
                 return

@@ -6,6 +6,7 @@ pub mod console;
 pub mod info;
 pub mod list;
 pub mod start;
+pub mod stats;
 pub mod status;
 pub mod stop;
 

@@ -4,9 +4,10 @@
 use std::fs::File;
 use std::io;
 
+use hvdef::{HV_STATS_OBJECT_PARTITION, HV_STATS_OBJECT_VP, HV_STATS_WORDS};
 use serde::Serialize;
-use vmm_sys_util::ioctl::ioctl_with_mut_ref;
-use vmm_sys_util::{ioctl_ior_nr, ioctl_iowr_nr};
+use vmm_sys_util::ioctl::{ioctl_with_mut_ref, ioctl_with_ref};
+use vmm_sys_util::{ioctl_ior_nr, ioctl_iow_nr, ioctl_iowr_nr};
 
 /// Where the module's own device is.
 pub const PATH: &str = "/dev/hvrs";
@@ -15,6 +16,7 @@ const HVRS_IOCTL: u32 = 0xb9;
 
 ioctl_ior_nr!(HVRS_GET_INFO, HVRS_IOCTL, 0, hvrs_info);
 ioctl_iowr_nr!(HVRS_NEXT_PARTITION, HVRS_IOCTL, 1, hvrs_partition_info);
+ioctl_iow_nr!(HVRS_GET_STATS, HVRS_IOCTL, 2, hvrs_stats);
 
 /// `struct hvrs_info`.
 #[allow(non_camel_case_types)]
@@ -42,6 +44,21 @@ struct hvrs_partition_info {
     windows: u64,
     reserved: [u64; 2],
 }
+
+/// `struct hvrs_stats`.
+#[allow(non_camel_case_types)]
+#[derive(Clone, Copy, Debug, Default)]
+#[repr(C)]
+struct hvrs_stats {
+    id: u64,
+    object: u32,
+    vp_index: u32,
+    buffer: u64,
+    reserved: u64,
+}
+
+/// A statistics page.
+pub type Counters = [u64; HV_STATS_WORDS];
 
 /// A VMX feature that hvrs uses when the machine has it.
 #[derive(Debug)]
@@ -155,6 +172,34 @@ impl HvrsDevice {
         })
     }
 
+    /// The counters of partition `id`.
+    pub fn partition_stats(&self, id: u64) -> io::Result<Counters> {
+        self.stats(id, HV_STATS_OBJECT_PARTITION, 0)
+    }
+
+    /// The counters of VP `index` of partition `id`; `None`: there is no such VP.
+    pub fn vp_stats(&self, id: u64, index: u32) -> io::Result<Option<Counters>> {
+        match self.stats(id, HV_STATS_OBJECT_VP, index) {
+            Ok(counters) => Ok(Some(counters)),
+            Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn stats(&self, id: u64, object: u32, vp_index: u32) -> io::Result<Counters> {
+        let mut counters = [0; HV_STATS_WORDS];
+        let request = hvrs_stats {
+            id,
+            object,
+            vp_index,
+            buffer: counters.as_mut_ptr() as u64,
+            reserved: 0,
+        };
+        // SAFETY: the ioctl reads a `struct hvrs_stats`, whose layout this is, and writes a page, which `counters` is.
+        check(unsafe { ioctl_with_ref(&self.0, HVRS_GET_STATS(), &request) })?;
+        Ok(counters)
+    }
+
     /// All partitions, by HVRS_NEXT_PARTITION.
     pub fn partitions(&self) -> io::Result<Vec<PartitionInfo>> {
         let mut partitions: Vec<PartitionInfo> = Vec::new();
@@ -208,6 +253,8 @@ mod tests {
     fn numbers_and_layout_are_those_of_the_header() {
         assert_eq!(HVRS_GET_INFO(), 0x8040_b900);
         assert_eq!(HVRS_NEXT_PARTITION(), 0xc048_b901);
+        assert_eq!(HVRS_GET_STATS(), 0x4020_b902);
+        assert_eq!(std::mem::size_of::<Counters>(), 4096);
         assert_eq!(std::mem::offset_of!(hvrs_info, version), 16);
         assert_eq!(std::mem::offset_of!(hvrs_partition_info, exits), 40);
     }

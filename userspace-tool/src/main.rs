@@ -48,6 +48,7 @@ enum Command {
     Console(commands::console::Connect),
     Stop(commands::stop::Stop),
     Status(commands::status::Status),
+    Stats(commands::stats::Stats),
     Check(commands::check::Check),
     Info(commands::info::Info),
 }
@@ -63,6 +64,7 @@ fn main() -> ExitCode {
         Command::Console(verb) => verb.run(),
         Command::Stop(verb) => verb.run(),
         Command::Status(verb) => verb.run(),
+        Command::Stats(verb) => verb.run(),
         Command::Check(verb) => verb.run(),
         Command::Info(verb) => verb.run(),
     };

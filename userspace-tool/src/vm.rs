@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use ::hvdef::HvPartitionPrivilege;
 use anyhow::{anyhow, Context, Result};
 use mshv_bindings::*;
 use mshv_ioctls::{InterruptRequest, Mshv, MshvError, VmFd};
@@ -189,6 +190,12 @@ fn create_partition() -> Result<VmFd> {
             mshv::synthetic_features(),
         )
         .map_err(explain("choosing the partition's Hyper-V features"))?;
+    partition
+        .set_partition_property(
+            hv_partition_property_code_HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS,
+            HvPartitionPrivilege::ACCESS_STATS_REG.bits(),
+        )
+        .map_err(explain("choosing the partition's privileges"))?;
     partition
         .initialize()
         .map_err(explain("initializing the partition"))?;

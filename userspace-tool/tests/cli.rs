@@ -111,7 +111,7 @@ fn missing_module_is_said_with_its_remedy() {
 
 #[test]
 fn nothing_runs_and_nothing_of_that_name() {
-    for verb in ["console", "stop", "status"] {
+    for verb in ["console", "stop", "status", "stats"] {
         let message = refusal(&[verb, "no-such-vm"]);
         assert_eq!(
             message,
@@ -138,7 +138,7 @@ fn wrong_options_show_the_usage() {
     }
     let help = String::from_utf8(hvrsctl(&["--help"]).stdout).unwrap();
     for verb in [
-        "start", "list", "console", "stop", "status", "check", "info",
+        "start", "list", "console", "stop", "status", "stats", "check", "info",
     ] {
         assert!(help.contains(verb), "{help}");
     }

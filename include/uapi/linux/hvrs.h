@@ -4,7 +4,8 @@
  *
  * Virtual machines are made and run through /dev/mshv with the structures and
  * numbers of <linux/mshv.h>. /dev/hvrs only tells about hvrs itself: its
- * version, what it uses of this machine, and which partitions exist.
+ * version, what it uses of this machine, which partitions exist, and what they
+ * count.
  */
 #ifndef _UAPI_LINUX_HVRS_H
 #define _UAPI_LINUX_HVRS_H
@@ -13,7 +14,7 @@
 #include <linux/types.h>
 
 /* Version of this interface; a higher one only adds to it. */
-#define HVRS_ABI_VERSION	1
+#define HVRS_ABI_VERSION	2
 
 #define HVRS_IOCTL		0xB9
 
@@ -80,7 +81,35 @@ struct hvrs_partition_info {
 	__u64 reserved[2];
 };
 
+#define HVRS_STATS_PARTITION	0x00010001
+#define HVRS_STATS_VP		0x00010002
+#define HVRS_STATS_SIZE		4096
+
+/**
+ * struct hvrs_stats - Counters of a partition or of one virtual processor
+ * @id: in: Partition id.
+ * @object: in: HVRS_STATS_PARTITION or HVRS_STATS_VP, the numbers of
+ *          HV_STATS_OBJECT_TYPE.
+ * @vp_index: in: Index of the virtual processor; 0 for a partition.
+ * @buffer: in: Address to which HVRS_STATS_SIZE bytes are written: the
+ *          statistics page, as the guest sees it. Its words are numbered as
+ *          the counters in the kernel's drivers/hv/mshv_debugfs_counters.c;
+ *          what hvrs does not count is zero.
+ * @reserved: in: Zero.
+ *
+ * Argument of HVRS_GET_STATS, which fails with ENOENT when there is no such
+ * partition or virtual processor.
+ */
+struct hvrs_stats {
+	__u64 id;
+	__u32 object;
+	__u32 vp_index;
+	__u64 buffer;
+	__u64 reserved;
+};
+
 #define HVRS_GET_INFO		_IOR(HVRS_IOCTL, 0x00, struct hvrs_info)
 #define HVRS_NEXT_PARTITION	_IOWR(HVRS_IOCTL, 0x01, struct hvrs_partition_info)
+#define HVRS_GET_STATS		_IOW(HVRS_IOCTL, 0x02, struct hvrs_stats)
 
 #endif /* _UAPI_LINUX_HVRS_H */

@@ -50,9 +50,10 @@ fn special(r: &Running<'_>, leaf: u32, subleaf: u32) -> [u32; 4] {
 #[inline(always)]
 pub(super) fn handle(r: &mut Running<'_>) -> bool {
     let [eax, ebx, ecx, edx] = result(r);
-    r.core.gprs[RAX] = u64::from(eax);
-    r.core.gprs[RBX] = u64::from(ebx);
-    r.core.gprs[RCX] = u64::from(ecx);
-    r.core.gprs[RDX] = u64::from(edx);
+    let gprs = &mut r.core.gprs;
+    gprs[RAX] = u64::from(eax);
+    gprs[RBX] = u64::from(ebx);
+    gprs[RCX] = u64::from(ecx);
+    gprs[RDX] = u64::from(edx);
     skip(r)
 }

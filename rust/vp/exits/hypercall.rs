@@ -3,7 +3,7 @@
 //! VMCALL: the guest's door to the hypercalls. Calls for sets of VPs are done here; their input is
 //! in registers, or in guest memory, which is read where it is.
 
-use super::{advance, cpl, fault, ipi, leave, Leave};
+use super::{advance, count, cpl, fault, ipi, leave, Leave};
 use crate::partition::space::Space;
 use crate::vmx::insn::xmm_0_to_5;
 use crate::vp::entry::Running;
@@ -11,7 +11,9 @@ use hv1::hypercall::{
     dispatch, Arguments, CallId, CallRow, Caller, ClusterIpi, Convention, Dispatch, FlushRequest,
     Stop, Words, FAST_WORDS,
 };
-use hvdef::{HvCallCode, HvHypercallResult, HV_STATUS_INVALID_HYPERCALL_CODE, HV_STATUS_SUCCESS};
+use hvdef::{
+    HvCallCode, HvHypercallResult, HvVpCounter, HV_STATUS_INVALID_HYPERCALL_CODE, HV_STATUS_SUCCESS,
+};
 use vapic::{DeliveryMode, Trigger};
 use vmxdef::exit::EptViolation;
 use vmxdef::field::*;
@@ -75,6 +77,7 @@ fn handle_by(r: &mut Running<'_>, convention: Convention, protected_mode: bool) 
         Dispatch::Undefined => fault(r, vector::UD, 0),
         Dispatch::Done(result) => answer(r, convention, result),
         Dispatch::Yield(result) => {
+            count(r, HvVpCounter::LongSpinWaitHypercalls);
             answer(r, convention, result);
             leave(r, Leave::Yield)
         }
@@ -96,6 +99,7 @@ fn call(
     arguments: &Arguments,
     convention: Convention,
 ) -> bool {
+    count(r, row.counter);
     let control = arguments.control;
     let mut input = Input::find(&r.partition.memory.space, row, arguments);
     let features = &r.config.features;

@@ -7,6 +7,7 @@ use crate::partition::Partition;
 use crate::vp::core::VpCore;
 use crate::vp::entry::Running;
 use crate::vp::shared::{event, VpShared};
+use hvdef::HvVpCounter;
 use vapic::{DeliveryMode, Effect, Icr, Trigger};
 
 /// Carries out `effect`. True: enter the guest again.
@@ -64,6 +65,7 @@ pub(crate) fn effect_of(
 #[inline]
 fn send(core: &mut VpCore, own: &VpShared, partition: &Partition, icr: Icr, kicks: &mut u64) {
     let mode = icr.delivery_mode();
+    core.stats.count(HvVpCounter::ApicIpisSent);
     let one_of_them = mode == DeliveryMode::LowestPriority;
     for (index, target) in partition.shared_vps() {
         let is_sender = core::ptr::eq(target, own);

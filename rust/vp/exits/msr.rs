@@ -335,7 +335,6 @@ impl VpEnv for Env<'_> {
 
     #[inline(always)]
     fn runtime_100ns(&self) -> u64 {
-        let ticks = self.core.runtime_at(self.now);
-        ((u128::from(ticks) * u128::from(self.config.time.scale())) >> 64) as u64
+        self.config.time.ticks_100ns(self.core.runtime_at(self.now))
     }
 }

@@ -24,6 +24,7 @@ mod replays;
 mod signals;
 mod snapshot;
 mod state;
+mod stats;
 mod synic;
 mod tracking;
 mod without_lapic;
@@ -45,6 +46,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         hvcall::cases(),
         registers::cases(),
         state::cases(),
+        stats::cases(),
         messages::cases(),
         page::cases(),
         intercepts::cases(),

@@ -8,6 +8,20 @@ pub const GET_INFO: u32 = 0x8040_b900;
 /// HVRS_NEXT_PARTITION.
 pub const NEXT_PARTITION: u32 = 0xc048_b901;
 
+/// HVRS_GET_STATS.
+pub const GET_STATS: u32 = 0x4020_b902;
+
+/// `struct hvrs_stats`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stats {
+    pub id: u64,
+    pub object: u32,
+    pub vp_index: u32,
+    pub buffer: u64,
+    pub reserved: u64,
+}
+
 /// `struct hvrs_info`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]

@@ -11,6 +11,19 @@ done
 for image in smp stress msr hypercall processors synic stimer; do
 	guest "$image, 8 VPs" 1 --kernel guests/$image --debug-exit --cpus 8 --memory 128
 done
+begin stats
+# It runs on after its tests.
+hvrsctl start --console file:stats.txt --kernel guests/hlt --name counted --cpus 2 --memory 128 &
+tries=0
+until hvrsctl stats counted --json > stats.json 2> /dev/null || [ $tries = 30 ]; do
+	tries=$((tries + 1))
+	sleep 1
+done
+check "hvrsctl stats --json" grep -E '"VpCpuidInstructionsCount": [1-9]' stats.json
+check "hvrsctl stats" sh -c "hvrsctl stats counted | grep -E \"^ +VP 0 +VP 1\$\""
+check "the guest ends" hvrsctl stop --force counted
+wait
+finish stats
 begin log
 # What image msr reported.
 check "a guest's crash is in the log" sh -c 'dmesg | grep "the guest crashed (0xdead0000, 0x1, 0x2, "'

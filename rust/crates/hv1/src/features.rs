@@ -27,6 +27,8 @@ pub struct PartitionLimits {
     pub tsc_reliable: bool,
     /// Hardware that is used for the partition.
     pub hardware: HvHardwareFeatures,
+    /// Privileges asked for by name ([`BY_NAME`]).
+    pub asked: HvPartitionPrivilege,
 }
 
 /// Version shown in leaf 0x40000002.
@@ -93,6 +95,9 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::SIGNAL_EVENTS)
     .union(Synthetic::FAST_HYPERCALL_OUTPUT)
     .union(Synthetic::START_VIRTUAL_PROCESSOR);
+
+/// Privileges that no synthetic feature brings: a VMM asks for them (property `HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS`).
+pub const BY_NAME: HvPartitionPrivilege = Privilege::ACCESS_STATS_REG;
 
 /// What is done by the local APIC, or waits for its interrupts.
 const BY_LAPIC: HvSyntheticProcessorFeatures = Synthetic::ACCESS_SYNIC_REGS
@@ -180,6 +185,9 @@ impl PartitionFeatures {
             i += 1;
         }
         let hv1 = synthetic.contains(Synthetic::HV1);
+        if hv1 {
+            privileges = privileges.union(limits.asked.intersection(BY_NAME));
+        }
         // Without the timers' registers it would be of no use.
         let direct = synthetic.contains(
             Synthetic::DIRECT_SYNTHETIC_TIMERS.union(Synthetic::ACCESS_SYNTHETIC_TIMER_REGS),

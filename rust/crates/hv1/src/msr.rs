@@ -67,6 +67,8 @@ pub struct PartitionState {
     guest_os_id: u64,
     hypercall: u64,
     reference_tsc: u64,
+    /// Retail, internal.
+    stats: [u64; 2],
     crash: [u64; HV_CRASH_PARAMETERS],
 }
 
@@ -148,6 +150,7 @@ pub fn read_msr<E: VpEnv>(
         Access::GuestOsId => state.guest_os_id,
         Access::Hypercall => state.hypercall,
         Access::ReferenceTsc => state.reference_tsc,
+        Access::StatsPartition(internal) => state.stats[usize::from(internal)],
         Access::VpIndex => u64::from(env.vp_index()),
         Access::VpRuntime => env.runtime_100ns(),
         Access::TimeRefCount => env.reference_time_100ns(),
@@ -178,6 +181,13 @@ pub fn write_msr(
         Access::GuestOsId => Ok(state.write_guest_os_id(value, origin)),
         Access::Hypercall => state.write_hypercall(value, origin, features),
         Access::ReferenceTsc => Ok(state.write_reference_tsc(value, features)),
+        Access::StatsPartition(internal) => {
+            state.stats[usize::from(internal)] = value;
+            Ok(MsrEffect::Overlay {
+                overlay: Overlay::partition(OverlayKind::stats(internal)),
+                gpn: page_of(value, features),
+            })
+        }
         Access::CrashParameter(n) => {
             if let Some(p) = state.crash.get_mut(usize::from(n)) {
                 *p = value;
@@ -201,6 +211,7 @@ impl PartitionState {
             guest_os_id: 0,
             hypercall: 0,
             reference_tsc: 0,
+            stats: [0; 2],
             crash: [0; HV_CRASH_PARAMETERS],
         }
     }
@@ -257,7 +268,7 @@ impl PartitionState {
         Ok(self.hypercall_effect())
     }
 
-    /// M-21: a page number out of range is no fault, the page just cannot be reached.
+    /// M-21.
     fn write_reference_tsc(&mut self, value: u64, features: &PartitionFeatures) -> MsrEffect {
         self.reference_tsc = value;
         self.reference_tsc_effect(features)
@@ -274,13 +285,19 @@ impl PartitionState {
     }
 
     fn reference_tsc_effect(&self, features: &PartitionFeatures) -> MsrEffect {
-        let gpn = self.reference_tsc >> HV_X64_MSR_PAGE_GPN_SHIFT;
-        let enabled = self.reference_tsc & HV_X64_MSR_PAGE_ENABLE != 0;
         MsrEffect::Overlay {
             overlay: Overlay::partition(OverlayKind::ReferenceTsc),
-            gpn: (enabled && features.gpn_in_range(gpn)).then_some(gpn),
+            gpn: page_of(self.reference_tsc, features),
         }
     }
+}
+
+/// The page that a register other than HYPERCALL places: a page number out of range is no fault, the page just cannot be
+/// reached (F-OV5).
+fn page_of(value: u64, features: &PartitionFeatures) -> Option<u64> {
+    let gpn = value >> HV_X64_MSR_PAGE_GPN_SHIFT;
+    let enabled = value & HV_X64_MSR_PAGE_ENABLE != 0;
+    (enabled && features.gpn_in_range(gpn)).then_some(gpn)
 }
 
 const HYPERCALL_PAGE: Overlay = Overlay::partition(OverlayKind::HypercallPage);

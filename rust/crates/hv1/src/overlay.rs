@@ -20,6 +20,22 @@ pub enum OverlayKind {
     Siefp,
     /// Registers of the local APIC.
     ApicPage,
+    /// Statistics page (M-E0, M-E2).
+    Stats,
+    /// Internal statistics page (M-E1, M-E3).
+    InternalStats,
+}
+
+impl OverlayKind {
+    /// The statistics page, or the internal one.
+    #[inline]
+    pub const fn stats(internal: bool) -> Self {
+        if internal {
+            Self::InternalStats
+        } else {
+            Self::Stats
+        }
+    }
 }
 
 /// Which accesses a guest may make; the rights of the hidden page do not matter (F-OV3).
@@ -49,7 +65,7 @@ impl OverlayKind {
                 write: false,
                 execute: true,
             },
-            Self::ReferenceTsc => OverlayRights {
+            Self::ReferenceTsc | Self::Stats | Self::InternalStats => OverlayRights {
                 write: false,
                 execute: false,
             },
@@ -244,6 +260,12 @@ mod tests {
             OverlayFault::GeneralProtection
         );
         assert!(!OverlayKind::ReferenceTsc.rights().write);
+        // F-ST1.
+        for internal in [false, true] {
+            let kind = OverlayKind::stats(internal);
+            assert!(!kind.rights().write && !kind.rights().execute);
+            assert_eq!(kind.fault(), OverlayFault::MachineCheck);
+        }
         assert_eq!(
             OverlayKind::ReferenceTsc.fault(),
             OverlayFault::MachineCheck

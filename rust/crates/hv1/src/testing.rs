@@ -3,7 +3,7 @@
 //! What the tests of this crate share.
 
 use crate::{PartitionFeatures, PartitionLimits};
-use hvdef::{HvHardwareFeatures, HvSyntheticProcessorFeatures};
+use hvdef::{HvHardwareFeatures, HvPartitionPrivilege, HvSyntheticProcessorFeatures};
 
 /// A machine: 3 GHz, 39 address bits.
 pub(crate) fn limits() -> PartitionLimits {
@@ -16,6 +16,7 @@ pub(crate) fn limits() -> PartitionLimits {
         tsc_reliable: true,
         hardware: HvHardwareFeatures::MSR_BITMAPS
             | HvHardwareFeatures::SECOND_LEVEL_ADDRESS_TRANSLATION,
+        asked: HvPartitionPrivilege::all(),
     }
 }
 

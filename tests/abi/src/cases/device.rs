@@ -316,7 +316,7 @@ fn info() -> Vec<Case> {
     vec![
         case("HVRS_GET_INFO: ABI version, text, zeros", || {
             let info = hvrs::info();
-            equal("abi_version", info.abi_version, 1)?;
+            equal("abi_version", info.abi_version, 2)?;
             equal("reserved", info.reserved, [0; 2])?;
             let end = info.version.iter().position(|b| *b == 0);
             ensure(end.is_some_and(|end| end > 0), || {

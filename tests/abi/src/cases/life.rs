@@ -342,7 +342,7 @@ pub fn cases(module: Option<String>) -> Vec<Case> {
             move || {
                 let held = hold();
                 errno("delete_module", unload(), libc::EAGAIN)?;
-                equal("ABI version afterwards", hvrs::info().abi_version, 1)?;
+                equal("ABI version afterwards", hvrs::info().abi_version, 2)?;
                 drop(held);
                 Ok(())
             },

@@ -41,6 +41,27 @@ pub enum CallId {
     DisconnectPort,
 }
 
+impl CallId {
+    /// [`CallRow::counter`].
+    const fn counter(self) -> HvVpCounter {
+        match self {
+            Self::FlushVirtualAddressSpace
+            | Self::FlushVirtualAddressList
+            | Self::FlushVirtualAddressSpaceEx
+            | Self::FlushVirtualAddressListEx => HvVpCounter::VirtualMmuHypercalls,
+            Self::SendSyntheticClusterIpi | Self::SendSyntheticClusterIpiEx => {
+                HvVpCounter::VirtualInterruptHypercalls
+            }
+            Self::PostMessage | Self::SignalEvent => HvVpCounter::SyntheticInterruptHypercalls,
+            Self::GetVpRegisters
+            | Self::SetVpRegisters
+            | Self::StartVirtualProcessor
+            | Self::GetVpIndexFromApicId => HvVpCounter::VirtualProcessorHypercalls,
+            _ => HvVpCounter::OtherHypercalls,
+        }
+    }
+}
+
 /// Class of a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -106,6 +127,8 @@ pub struct CallRow {
     pub input: Size,
     /// Output.
     pub output: Size,
+    /// Where a VP counts the call that it makes (F-ST7).
+    pub counter: HvVpCounter,
     /// What a guest needs.
     pub privilege: HvPartitionPrivilege,
     /// What the partition needs, where no privilege stands for it.
@@ -178,6 +201,7 @@ macro_rules! table {
                 fast: $fast,
                 input: $input,
                 output: $output,
+                counter: CallId::$id.counter(),
                 privilege: HvPartitionPrivilege::empty(),
                 feature: $feature,
                 doors: $doors,

@@ -40,6 +40,10 @@ pub enum Access {
     StimerConfig(u8),
     StimerCount(u8),
     GuestIdle,
+    /// The partition's statistics page; true: the internal one.
+    StatsPartition(bool),
+    /// The VP's.
+    StatsVp(bool),
     CrashParameter(u8),
     CrashControl,
     /// A guest gets #GP, because no privilege opens it; a VMM reads, and may write, the reset value.
@@ -126,6 +130,10 @@ table! {
     "M-B1" HV_X64_MSR_STIMER2_COUNT VpVtl ACCESS_SYNTHETIC_TIMER_REGS Access::StimerCount(2);
     "M-B0" HV_X64_MSR_STIMER3_CONFIG VpVtl ACCESS_SYNTHETIC_TIMER_REGS Access::StimerConfig(3);
     "M-B1" HV_X64_MSR_STIMER3_COUNT VpVtl ACCESS_SYNTHETIC_TIMER_REGS Access::StimerCount(3);
+    "M-E0" HV_X64_MSR_STATS_PARTITION_RETAIL_PAGE Partition ACCESS_STATS_REG Access::StatsPartition(false);
+    "M-E1" HV_X64_MSR_STATS_PARTITION_INTERNAL_PAGE Partition ACCESS_STATS_REG Access::StatsPartition(true);
+    "M-E2" HV_X64_MSR_STATS_VP_RETAIL_PAGE Vp ACCESS_STATS_REG Access::StatsVp(false);
+    "M-E3" HV_X64_MSR_STATS_VP_INTERNAL_PAGE Vp ACCESS_STATS_REG Access::StatsVp(true);
     "M-F0" HV_X64_MSR_GUEST_IDLE Vp ACCESS_GUEST_IDLE_REG Access::GuestIdle;
     "M-100" HV_X64_MSR_CRASH_P0 Partition NONE Access::CrashParameter(0);
     "M-100" HV_X64_MSR_CRASH_P1 Partition NONE Access::CrashParameter(1);

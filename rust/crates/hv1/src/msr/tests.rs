@@ -203,6 +203,32 @@ fn crash() {
     assert_eq!(get(HV_X64_MSR_CRASH_CTL, &s), Ok(can));
 }
 
+/// M-E0, M-E1: each register places its own page, read-only; reserved bits are kept (F-ST1).
+#[test]
+fn statistics_pages() {
+    let mut s = PartitionState::new();
+    for (msr, kind) in [
+        (HV_X64_MSR_STATS_PARTITION_RETAIL_PAGE, OverlayKind::Stats),
+        (
+            HV_X64_MSR_STATS_PARTITION_INTERNAL_PAGE,
+            OverlayKind::InternalStats,
+        ),
+    ] {
+        assert_eq!(get(msr, &s), Ok(0));
+        assert_eq!(set(msr, 0x7ff1, &mut s), at(kind, Some(7)));
+        assert_eq!(get(msr, &s), Ok(0x7ff1));
+        assert_eq!(set(msr, 1 << 39 | 1, &mut s), at(kind, None));
+        assert_eq!(set(msr, 0x7000, &mut s), at(kind, None));
+    }
+    // C-3A8: not without the privilege.
+    let mut limits = limits();
+    limits.asked = HvPartitionPrivilege::empty();
+    let f = PartitionFeatures::new(HvSyntheticProcessorFeatures(u64::MAX), limits);
+    let msr = HV_X64_MSR_STATS_PARTITION_RETAIL_PAGE;
+    assert_eq!(read_msr(msr, Origin::Guest, &f, &s, &Env), Err(GP));
+    assert_eq!(write_msr(msr, 1, Origin::Guest, &f, &mut s), Err(GP));
+}
+
 /// Every number around the range, read and written with walking ones: what is not there is #GP for a guest, and a
 /// register without its feature has its reset value for a VMM.
 #[test]

@@ -6,14 +6,16 @@
 //!
 //! A caller that has them asks here first, and [`super::read_msr`] or [`super::write_msr`] where this says `None`.
 
-use super::{find, Access, MsrError, Origin};
+use super::{find, page_of, Access, MsrError, Origin};
 use crate::{Overlay, OverlayKind, PartitionFeatures, Stimers, Synic};
-use hvdef::{HV_SYNIC_VERSION_1, HV_X64_MSR_PAGE_ENABLE, HV_X64_MSR_PAGE_GPN_SHIFT};
+use hvdef::HV_SYNIC_VERSION_1;
 
 /// Registers that are kept here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VpState {
     vp_assist_page: u64,
+    /// Statistics pages: retail, internal.
+    stats: [u64; 2],
     /// Synthetic interrupt controller.
     pub synic: Synic,
     /// Synthetic timers.
@@ -75,6 +77,7 @@ pub fn read_vp_msr(
         Access::Icr => Ok(VpRead::Icr),
         Access::Tpr => Ok(VpRead::Tpr),
         Access::VpAssistPage => Ok(VpRead::Value(state.vp_assist_page)),
+        Access::StatsVp(internal) => Ok(VpRead::Value(state.stats[usize::from(internal)])),
         Access::GuestIdle if origin == Origin::Guest => Ok(VpRead::Idle),
         access => return read_synic(access, state).map(|value| Ok(VpRead::Value(value))),
     })
@@ -126,6 +129,11 @@ pub fn write_vp_msr(
                 vp_index,
             ))
         }
+        Access::StatsVp(internal) => {
+            state.stats[usize::from(internal)] = value;
+            let kind = OverlayKind::stats(internal);
+            Ok(overlay(kind, value, features, vp_index))
+        }
         Access::StimerConfig(n) => state
             .stimers
             .write_config(n, value)
@@ -172,13 +180,11 @@ fn write_synic(
     })
 }
 
-/// M-73, M-82, M-83: a page number out of range is no fault, the page just cannot be reached.
+/// M-73, M-82, M-83, M-E2, M-E3.
 fn overlay(kind: OverlayKind, value: u64, features: &PartitionFeatures, vp_index: u32) -> VpEffect {
-    let gpn = value >> HV_X64_MSR_PAGE_GPN_SHIFT;
-    let enabled = value & HV_X64_MSR_PAGE_ENABLE != 0;
     VpEffect::Overlay {
         overlay: Overlay::vp(kind, vp_index),
-        gpn: (enabled && features.gpn_in_range(gpn)).then_some(gpn),
+        gpn: page_of(value, features),
     }
 }
 
@@ -187,6 +193,7 @@ impl VpState {
     pub const fn new() -> Self {
         Self {
             vp_assist_page: 0,
+            stats: [0; 2],
             synic: Synic::new(),
             stimers: Stimers::new(),
         }
@@ -237,6 +244,27 @@ mod tests {
             get(HV_X64_MSR_VP_ASSIST_PAGE, &s),
             Some(Ok(VpRead::Value((1 << 39) | 1)))
         );
+    }
+
+    /// M-E2, M-E3.
+    #[test]
+    fn statistics_pages() {
+        let mut s = VpState::new();
+        for (msr, kind) in [
+            (HV_X64_MSR_STATS_VP_RETAIL_PAGE, OverlayKind::Stats),
+            (
+                HV_X64_MSR_STATS_VP_INTERNAL_PAGE,
+                OverlayKind::InternalStats,
+            ),
+        ] {
+            let at = |gpn| {
+                let overlay = Overlay::vp(kind, 3);
+                Some(Ok(VpEffect::Overlay { overlay, gpn }))
+            };
+            assert_eq!(set(msr, 0x9ff1, &mut s), at(Some(9)));
+            assert_eq!(get(msr, &s), Some(Ok(VpRead::Value(0x9ff1))));
+            assert_eq!(set(msr, 0, &mut s), at(None));
+        }
     }
 
     /// M-70 to M-72: reserved bits, and which of them can be read.
