@@ -4,8 +4,8 @@
 //!
 //! Lock order: `setup`, a VP's state, `synthetic`, `memory`'s regions, the space's map lock. A
 //! later one may be taken while an earlier one is held, never the other way round. Apart from these,
-//! under a VP's state: the machine's ports or `connections`, then a port's state; a VP's `thread`. None is taken in a
-//! window.
+//! under a VP's state: the machine's ports or `connections`, then a port's state, or the map lock; a VP's
+//! `thread`. None is taken in a window.
 
 pub(crate) mod clock;
 mod cpu;
@@ -17,6 +17,7 @@ mod interrupt;
 pub(crate) mod ioeventfd;
 mod irqfd;
 pub(crate) mod memory;
+mod monitors;
 pub(crate) mod ports;
 mod property;
 mod registry;
@@ -34,13 +35,14 @@ use crate::sys::host::{self, MmId};
 use crate::sys::pages::{PageBox, Pages};
 use crate::sys::user;
 use crate::vmx::insn::cpuid;
-use crate::vp::shared::VpShared;
+use crate::vp::shared::{event, VpShared};
 use crate::vp::{Vp, VpFile};
 use clock::Clock;
 use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use cpu::APIC_HZ;
 use cpumodel::{CpuModel, Disabled, Overrides};
 use ept::{EptConfig, PageSize, Rights};
+use hv1::monitor::MonitorSchedule;
 use hv1::msr::{Crash, MsrEffect, MsrError, Origin, PartitionState, VpEnv};
 use hv1::{Overlay, OverlayKind, PartitionFeatures, PartitionLimits};
 use hvdef::{
@@ -129,6 +131,8 @@ pub(crate) struct Partition {
     /// Ports of others that the guest can send to.
     #[pin]
     connections: Mutex<KVec<ports::Connection>>,
+    /// When to look at the monitor pages among them.
+    pub(crate) monitors: MonitorSchedule,
     /// Writes of the guest that signal eventfds.
     #[pin]
     pub(crate) ioeventfds: Registry<IoEventFd>,
@@ -177,6 +181,7 @@ impl Partition {
                 yielded_to: AtomicU32::new(0),
                 resampled <- Registry::new(),
                 connections <- new_mutex!(KVec::new()),
+                monitors: MonitorSchedule::new(),
                 ioeventfds <- Registry::new(),
                 memory <- Memory::new(space),
             }),
@@ -332,6 +337,8 @@ impl Partition {
         let vp = Vp::new(this, config, setup.cpuid_overrides.as_deref(), index)?;
         let file = Arc::new(VpFile::new(this.clone(), index), GFP_KERNEL_ACCOUNT)?;
         this.summary.add_vp(index, &vp.stats)?;
+        // What the partition told its VPs before is for this one, too.
+        vp.shared.set_event(event::PARTITION);
         slot.populate(vp);
         this.vps_end.fetch_max(index + 1, Ordering::Release);
         // Should the descriptor table be full, the VP stays without a file until the partition

@@ -288,7 +288,19 @@ impl Vp {
                 Ok(true)
             }
             Leave::Halt => {
-                self.shared.block(self.timeout_ns(core))?;
+                let monitors = partition.monitors.due() != u64::MAX;
+                if monitors {
+                    core.watch_monitors(partition.monitors_due_in_sleep());
+                }
+                let ended = self.shared.block(self.timeout_ns(core));
+                if monitors {
+                    core.watch_monitors(partition.monitors.due());
+                }
+                ended?;
+                Ok(false)
+            }
+            Leave::Monitors => {
+                core.watch_monitors(partition.look_at_monitors(rdtsc()));
                 Ok(false)
             }
             Leave::Deliverable(kind) => {

@@ -137,6 +137,8 @@ fn dispatch(
             _ => Err(HV_STATUS_ACCESS_DENIED),
         },
         CallId::DisconnectPort => ports::disconnect(partition, input),
+        CallId::GetPortProperty => ports::get_property(partition, input, output),
+        CallId::SetPortProperty => ports::set_property(partition, input),
         CallId::TranslateVirtualAddress => translate(subject, partition, input, output),
         CallId::ReadGpa => {
             let request: HvInputReadGpa = read(input)?;

@@ -21,8 +21,8 @@ use kernel::sync::{Arc, SpinLock};
 
 /// VPs that a partition may have.
 pub(crate) const MAX_VPS: usize = 64;
-/// Overlay pages of a partition: four, and five of each VP.
-const MAX_OVERLAYS: usize = 5 * MAX_VPS + 4;
+/// Overlay pages of a partition: four, five of each VP, and those of 8 monitor ports and of 8 connections to such.
+const MAX_OVERLAYS: usize = 5 * MAX_VPS + 4 + 2 * super::ports::MOST_MONITORS;
 
 static NEXT_ROOT: AtomicU64 = AtomicU64::new(1);
 

@@ -135,7 +135,11 @@ pub(crate) struct VpCore {
     lapic_tsc: u64,
     /// Host TSC when the synthetic timers are due; u64::MAX: never.
     pub(super) stimer_tsc: u64,
-    /// The earlier of the two.
+    /// Host TSC when the partition's monitor pages are to be looked at; u64::MAX: never.
+    pub(super) monitor_tsc: u64,
+    /// It is time.
+    pub(super) monitors_due: bool,
+    /// The earliest of the three.
     pub(crate) timer_tsc: u64,
     /// Host TSC when the open window began; 0: none is open.
     pub(crate) window_tsc: u64,
@@ -204,6 +208,8 @@ impl VpCore {
             runtime_ticks: 0,
             lapic_tsc: u64::MAX,
             stimer_tsc: u64::MAX,
+            monitor_tsc: u64::MAX,
+            monitors_due: false,
             timer_tsc: u64::MAX,
             window_tsc: 0,
             timer_changed: false,
@@ -299,8 +305,15 @@ impl VpCore {
             Some(left) => now.saturating_add(left).min(u64::MAX - 1),
             None => u64::MAX,
         };
-        self.timer_tsc = self.lapic_tsc.min(self.stimer_tsc);
+        self.timer_tsc = self.lapic_tsc.min(self.stimer_tsc).min(self.monitor_tsc);
         self.timer_changed = true;
+    }
+
+    /// The monitor pages are to be looked at at host TSC `due`.
+    pub(super) fn watch_monitors(&mut self, due: u64) {
+        self.monitors_due = false;
+        self.monitor_tsc = due;
+        self.update_timer();
     }
 
     /// The LAPIC timer and the synthetic timers, if they are due at host TSC `now`.
@@ -311,6 +324,10 @@ impl VpCore {
         }
         if now >= self.stimer_tsc {
             self.run_stimers(now, time, shared);
+        }
+        if now >= self.monitor_tsc {
+            self.monitors_due = true;
+            self.monitor_tsc = u64::MAX;
         }
         if now >= self.lapic_tsc {
             let guest_now = self.guest_tsc(now);

@@ -77,7 +77,7 @@ impl ExitHandler for Running<'_> {
             arm_preemption_timer(self);
         }
         if self.core.check_events {
-            if !self.core.notifications.is_empty() {
+            if !self.core.notifications.is_empty() || self.core.monitors_due {
                 // `prepare` looks at them.
                 return false;
             }
@@ -277,6 +277,7 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
         if events & event::PARTITION != 0 {
             let partition = running.partition;
             setup::follow_intercepts(vmcs, core, partition, &partition.machine);
+            core.watch_monitors(partition.monitors.due());
         }
     }
     let start = &running.shared.start;
@@ -299,6 +300,9 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
         vmcs.write(TSC_OFFSET, core.tsc_offset);
     }
     core.run_timers(rdtsc(), &running.config.time, running.shared);
+    if core.monitors_due {
+        return Err(Leave::Monitors);
+    }
     if !core.notifications.is_empty() {
         if let Some(kind) = core.deliverable(vmcs) {
             return Err(Leave::Deliverable(kind));

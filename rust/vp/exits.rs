@@ -68,6 +68,8 @@ pub(crate) enum Leave {
     Call(&'static CallRow, Convention),
     /// A message slot may be free for what waits in ports.
     Messages,
+    /// The monitor pages are to be looked at.
+    Monitors,
     /// Level-triggered interrupt ended: tell the VMM's IOAPIC.
     Eoi(u8),
     /// Triple fault.

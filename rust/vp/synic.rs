@@ -88,9 +88,10 @@ impl VpCore {
             OverlayKind::Stats => self.stats.pages().phys(0),
             OverlayKind::InternalStats => self.stats.pages().phys(1),
             // The partition's, or none.
-            OverlayKind::HypercallPage | OverlayKind::ReferenceTsc | OverlayKind::ApicPage => {
-                return
-            }
+            OverlayKind::HypercallPage
+            | OverlayKind::ReferenceTsc
+            | OverlayKind::ApicPage
+            | OverlayKind::Monitor => return,
         };
         partition.place_page(page, kind, gpn);
         self.synic_changed(shared);

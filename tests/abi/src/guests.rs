@@ -478,6 +478,38 @@ code! {
         "hlt"
         "jmp 3b";
 
+    /// A monitor page at 0x6000: trigger 3 of group 1 is flag 1 of connection 8, with a latency of 200 us. Sets it, waits
+    /// without an exit until it was taken, and writes to port 0x80, for ever.
+    notify "16":
+        "mov dword ptr ds:[0x6000], 2"
+        "mov word ptr ds:[0x6286], 2000"
+        "mov dword ptr ds:[0x6558], 8"
+        "mov dword ptr ds:[0x655c], 1"
+        "1: lock or dword ptr ds:[0x6010], 8"
+        "2: inc dword ptr ds:[0x2000]"
+        "test dword ptr ds:[0x6010], 8"
+        "jnz 2b"
+        "out 0x80, eax"
+        "jmp 1b";
+
+    /// The same once, and then sleeps with interrupts on.
+    notify_and_halt "16":
+        "mov dword ptr ds:[0x6000], 2"
+        "mov word ptr ds:[0x6286], 2000"
+        "mov dword ptr ds:[0x6558], 8"
+        "mov dword ptr ds:[0x655c], 1"
+        "sti"
+        "lock or dword ptr ds:[0x6010], 8"
+        "1: inc dword ptr ds:[0x2000]"
+        "hlt"
+        "jmp 1b";
+
+    /// Writes the word at 0x7000 to port 0x80, for ever.
+    peek "16":
+        "1: mov eax, dword ptr ds:[0x7000]"
+        "out 0x80, eax"
+        "jmp 1b";
+
     /// A hypercall with the registers as they are, then port 0x80. For flat protected mode.
     hypercall "32":
         "1: vmcall"

@@ -12,6 +12,7 @@
 //! | [`mod@cpuid`] | leaves 0x40000000 to 0x400000ff |
 //! | [`msr`] | synthetic MSRs |
 //! | [`hypercall`] | calling convention, table of calls, the page |
+//! | [`monitor`] | monitored notifications |
 //! | [`overlay`] | which overlay page is visible where |
 //! | [`port`] | ports, messages and events between partitions |
 //! | [`synic`] | messages and events for a VP |
@@ -28,6 +29,7 @@ extern crate std;
 pub mod cpuid;
 pub mod features;
 pub mod hypercall;
+pub mod monitor;
 pub mod msr;
 pub mod overlay;
 pub mod port;

@@ -24,6 +24,8 @@ pub enum OverlayKind {
     Stats,
     /// Internal statistics page (M-E1, M-E3).
     InternalStats,
+    /// Page of a monitor port, in both partitions (F-SY11).
+    Monitor,
 }
 
 impl OverlayKind {
@@ -69,10 +71,12 @@ impl OverlayKind {
                 write: false,
                 execute: false,
             },
-            Self::VpAssistPage | Self::Simp | Self::Siefp | Self::ApicPage => OverlayRights {
-                write: true,
-                execute: false,
-            },
+            Self::VpAssistPage | Self::Simp | Self::Siefp | Self::ApicPage | Self::Monitor => {
+                OverlayRights {
+                    write: true,
+                    execute: false,
+                }
+            }
         }
     }
 

@@ -10,6 +10,61 @@ pub const ID_BITS: u32 = 24;
 /// Message buffers of a port (F-SY8).
 pub const PORT_BUFFERS: usize = 16;
 
+/// What a port is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PortKind {
+    /// For messages or events.
+    Target(PortTarget),
+    /// For monitored notifications: the page number in its partition.
+    Monitor(u64),
+}
+
+/// A page that a monitor port or a connection to one names.
+fn monitor_page(address: u64) -> HvResult<u64> {
+    if address % HV_HYP_PAGE_SIZE as u64 != 0 {
+        return Err(HV_STATUS_INVALID_ALIGNMENT);
+    }
+    Ok(address >> HV_HYP_PAGE_SHIFT)
+}
+
+impl PortKind {
+    /// Judges HvCallCreatePort's input, but for what the caller knows: ids in use, partitions, whether VP or page exists.
+    pub fn new(request: &HvInputCreatePort) -> HvResult<Self> {
+        if request.port_type != HV_PORT_TYPE_MONITOR {
+            return PortTarget::new(request).map(Self::Target);
+        }
+        PortTarget::check_partitions(request)?;
+        if request.flags != 0 {
+            return Err(HV_STATUS_INVALID_PARAMETER);
+        }
+        let address = u64::from(request.target_sint) | (u64::from(request.target_vp) << 32);
+        monitor_page(address).map(Self::Monitor)
+    }
+
+    /// Whether HvCallConnectPort's input fits the port; the page that it names, if the port is a monitor port.
+    pub fn check_connection(&self, request: &HvInputConnectPort) -> HvResult<Option<u64>> {
+        let port_type = match self {
+            Self::Monitor(_) => HV_PORT_TYPE_MONITOR,
+            Self::Target(PortTarget { flags: None, .. }) => HV_PORT_TYPE_MESSAGE,
+            Self::Target(_) => HV_PORT_TYPE_EVENT,
+        };
+        let [address, rest @ ..] = request.info;
+        let zero = request.reserved0 == 0
+            && request.reserved1 == 0
+            && request.reserved2 == 0
+            && request.connection_vtl == 0
+            && rest == [0; 2];
+        if request.port_type != port_type || !zero {
+            return Err(HV_STATUS_INVALID_PARAMETER);
+        }
+        match self {
+            Self::Monitor(_) => monitor_page(address).map(Some),
+            Self::Target(_) if address == 0 => Ok(None),
+            Self::Target(_) => Err(HV_STATUS_INVALID_PARAMETER),
+        }
+    }
+}
+
 /// What a port takes, and where it goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortTarget {
@@ -22,8 +77,8 @@ pub struct PortTarget {
 }
 
 impl PortTarget {
-    /// Judges HvCallCreatePort's input, but for what the caller knows: ids in use, partitions, whether the VP exists.
-    pub fn new(request: &HvInputCreatePort) -> HvResult<Self> {
+    /// What every kind of port asks for.
+    fn check_partitions(request: &HvInputCreatePort) -> HvResult<()> {
         if request.port_id >> ID_BITS != 0 {
             return Err(HV_STATUS_INVALID_PORT_ID);
         }
@@ -32,12 +87,16 @@ impl PortTarget {
         {
             return Err(HV_STATUS_INVALID_PARTITION_ID);
         }
+        if request.reserved != 0 || request.port_vtl != 0 || request.min_connection_vtl != 0 {
+            return Err(HV_STATUS_INVALID_PARAMETER);
+        }
+        Ok(())
+    }
+
+    fn new(request: &HvInputCreatePort) -> HvResult<Self> {
+        Self::check_partitions(request)?;
         // SINT 0 is the hypervisor's (F-SY10).
-        if request.reserved != 0
-            || request.port_vtl != 0
-            || request.min_connection_vtl != 0
-            || !(1..16).contains(&request.target_sint)
-        {
+        if !(1..16).contains(&request.target_sint) {
             return Err(HV_STATUS_INVALID_PARAMETER);
         }
         let (base, count) = (request.flags as u16, (request.flags >> 16) as u16);
@@ -58,24 +117,6 @@ impl PortTarget {
             vp: (request.target_vp != HV_ANY_VP).then_some(request.target_vp),
             flags,
         })
-    }
-
-    /// Whether HvCallConnectPort's input fits the port.
-    pub fn check_connection(&self, request: &HvInputConnectPort) -> HvResult<()> {
-        let port_type = match self.flags {
-            None => HV_PORT_TYPE_MESSAGE,
-            Some(_) => HV_PORT_TYPE_EVENT,
-        };
-        let zero = request.reserved0 == 0
-            && request.reserved1 == 0
-            && request.reserved2 == 0
-            && request.connection_vtl == 0
-            && request.info == [0; 3];
-        if request.port_type == port_type && zero {
-            Ok(())
-        } else {
-            Err(HV_STATUS_INVALID_PARAMETER)
-        }
     }
 }
 
@@ -128,6 +169,11 @@ pub struct SignalEvent {
 }
 
 impl SignalEvent {
+    /// The event that a monitor page names (F-SY11).
+    pub const fn new(connection: u32, flag: u32) -> Self {
+        Self { connection, flag }
+    }
+
     /// Reads it.
     pub fn read(input: &mut impl Words) -> Result<Self, Stop> {
         let word = input.word(0)?;
@@ -184,7 +230,6 @@ mod tests {
             (2, 1 | 2048 << 16),
             (2, 0xffff | 0xffff << 16),
             (2, 1 << 32 | 1 << 16),
-            (3, 0),
             (4, 0),
         ] {
             assert_eq!(PortTarget::new(&request(kind, 1, flags)), bad);
@@ -196,6 +241,37 @@ mod tests {
         let mut wide = request(1, 1, 0);
         wide.port_id = 1 << 24;
         assert_eq!(PortTarget::new(&wide), Err(HV_STATUS_INVALID_PORT_ID));
+    }
+
+    /// H-57, H-59, F-SY11.
+    #[test]
+    fn monitors() {
+        let port = |low, high, flags| {
+            let mut request = request(3, low, flags);
+            request.target_vp = high;
+            PortKind::new(&request)
+        };
+        let monitor = port(0x5000, 2, 0);
+        assert_eq!(monitor, Ok(PortKind::Monitor(0x20_0005)));
+        assert_eq!(port(0x5001, 0, 0), Err(HV_STATUS_INVALID_ALIGNMENT));
+        assert_eq!(port(0x5000, 0, 1), Err(HV_STATUS_INVALID_PARAMETER));
+        let connect = |port_type, info| HvInputConnectPort {
+            port_type,
+            info,
+            ..Wire::ZERO
+        };
+        let monitor = monitor.unwrap();
+        let check = |port_type, info| monitor.check_connection(&connect(port_type, info));
+        assert_eq!(check(3, [0x7000, 0, 0]), Ok(Some(7)));
+        let bad = Err(HV_STATUS_INVALID_PARAMETER);
+        for (port_type, info) in [(2, [0; 3]), (3, [0x7000, 1, 0]), (3, [0x7000, 0, 1])] {
+            assert_eq!(check(port_type, info), bad);
+        }
+        let unaligned = Err(HV_STATUS_INVALID_ALIGNMENT);
+        assert_eq!(check(3, [0x7008, 0, 0]), unaligned);
+        let message = PortKind::new(&request(1, 1, 0)).unwrap();
+        assert_eq!(message.check_connection(&connect(1, [0; 3])), Ok(None));
+        assert_eq!(message.check_connection(&connect(1, [0x7000, 0, 0])), bad);
     }
 
     struct One([u64; 2]);

@@ -9,6 +9,7 @@ use std::os::fd::AsRawFd;
 use mshv_bindings::hv_message;
 
 use crate::cases::messages::io;
+use crate::cases::state::get_state;
 use crate::cases::synic::listening;
 use crate::guests;
 use crate::hvrs;
@@ -33,8 +34,10 @@ const POST: u64 = 0x5c;
 const SIGNAL: u64 = 0x5d;
 const FAST: u64 = 1 << 16;
 
+const INVALID_ALIGNMENT: u16 = 4;
 const INVALID_PARAMETER: u16 = 5;
 const ACCESS_DENIED: u16 = 6;
+const UNKNOWN_PROPERTY: u16 = 9;
 const INVALID_PARTITION_STATE: u16 = 7;
 const INVALID_PARTITION_ID: u16 = 0xd;
 const INVALID_VP_INDEX: u16 = 0xe;
@@ -304,7 +307,9 @@ fn objects() -> Outcome {
         (create(1, peer, 1, 0, 0, 0), INVALID_PARAMETER),
         (create(1, peer, 1, 16, 0, 0), INVALID_PARAMETER),
         (create(1, peer, 0, 1, 0, 0), INVALID_PARAMETER),
-        (create(1, peer, 3, 1, 0, 0), INVALID_PARAMETER),
+        (create(1, peer, 3, 1, 0, 0), INVALID_ALIGNMENT),
+        (create(1, peer, 3, 0x1000, 0, 1), INVALID_PARAMETER),
+        (create(1, peer, 3, 0x1000, 1 << 31, 0), INVALID_PARAMETER),
         (create(1, peer, 1, 1, 0, 1), INVALID_PARAMETER),
         (create(1, peer, 2, 1, 0, 0), INVALID_PARAMETER),
         (create(1, peer, 2, 1, 0, 1 | 2048 << 16), INVALID_PARAMETER),
@@ -444,6 +449,188 @@ fn unknown_connection() -> Outcome {
     equal("removed", sender.signal(0x1234, 0)?, INVALID_CONNECTION_ID)
 }
 
+/// HvCallConnectPort for a monitor port.
+fn connect_monitor(connection: u64, owner: u64, port: u64, page: u64) -> Hvcall {
+    let words = [0, connection, owner, port, 3, page, 0, 0, 0];
+    Hvcall::new(0x96, &words, 0)
+}
+
+/// Sets a trigger of the page at 0x6000 (connection 4), which `receiver` has at 0x7000 (port 3); its event is flag 9 at SINT 2.
+fn monitored(code: guests::Code, features: u64, receiver: &Guest) -> Result<Guest, Stop> {
+    let receiver_id = newest();
+    let sender = Guest::with_features(code, 1, FLAGS, features, Memory::new(RAM))?;
+    let sender_id = newest();
+    let port = create(3, sender_id, 3, 0x7000, 0, 0);
+    equal("CreatePort", status(&port, &receiver.partition), 0)?;
+    let port = create(6, sender_id, 2, 2, 0, 8 | 4 << 16);
+    equal("CreatePort", status(&port, &receiver.partition), 0)?;
+    let call = connect_monitor(4, receiver_id, 3, 0x6000);
+    equal("ConnectPort", status(&call, &sender.partition), 0)?;
+    let call = connect(8, receiver_id, 6, 2);
+    equal("ConnectPort", status(&call, &sender.partition), 0)?;
+    Ok(sender)
+}
+
+/// What the receiver tells after an interrupt: the event flags.
+fn flags_told(receiver: &Guest, before: impl FnOnce() -> Outcome) -> Result<u32, Stop> {
+    let counter = receiver.memory.word(guests::COUNTER);
+    let running = run_once(receiver.vp());
+    eventually("the receiver waits", 10, || {
+        receiver.memory.word(guests::COUNTER) > counter
+    })?;
+    before()?;
+    let mut message = good("RUN_VP", running.wait(20)?)?;
+    loop {
+        let info = io(&message)?;
+        skip(receiver.vp(), &message).map_err(|e| Stop::Fail(format!("OUT: {e:?}")))?;
+        if info.port_number == 0x82 {
+            return Ok(info.rax as u32);
+        }
+        message = receiver.vp().message()?;
+    }
+}
+
+/// A guest sets a trigger, without an exit; the event arrives, the trigger is free again.
+fn notified() -> Outcome {
+    let receiver = listening()?;
+    let sender = monitored(guests::notify(), BARE | SIGNAL_EVENTS, &receiver)?;
+    for _ in 0..3 {
+        let flags = flags_told(&receiver, || {
+            let message = sender.vp().message()?;
+            equal("taken", io(&message)?.port_number, 0x80)?;
+            skip(sender.vp(), &message).map_err(|e| Stop::Fail(format!("OUT: {e:?}")))
+        })?;
+        equal("flags", flags, 1 << 9)?;
+    }
+    Ok(())
+}
+
+/// The same by a guest that sleeps afterwards.
+fn notified_by_a_sleeper() -> Outcome {
+    let receiver = listening()?;
+    let sender = monitored(guests::notify_and_halt(), BARE | SIGNAL_EVENTS, &receiver)?;
+    let mut sleeper = None;
+    let flags = flags_told(&receiver, || {
+        sleeper = Some(run_once(sender.vp()));
+        Ok(())
+    })?;
+    equal("flags", flags, 1 << 9)
+}
+
+/// Errors stay with the hypervisor: without the privilege, and without the connection, a trigger is taken all the same.
+fn notified_in_vain() -> Outcome {
+    for features in [BARE, BARE | SIGNAL_EVENTS] {
+        let receiver = listening()?;
+        let sender = monitored(guests::notify(), features, &receiver)?;
+        if features != BARE {
+            equal(
+                "DisconnectPort",
+                status(&disconnect(8), &sender.partition),
+                0,
+            )?;
+        }
+        for _ in 0..2 {
+            let message = sender.vp().message()?;
+            equal("taken", io(&message)?.port_number, 0x80)?;
+            skip(sender.vp(), &message).map_err(|e| Stop::Fail(format!("OUT: {e:?}")))?;
+        }
+        let page = Memory::new(4096);
+        get_state(receiver.vp(), 3, &page)?;
+        equal("flags", page.word(2 * 256), 0)?;
+    }
+    Ok(())
+}
+
+/// One page, in both partitions; under it their own memory.
+fn shared_page() -> Outcome {
+    let receiver = Guest::new(guests::peek())?;
+    receiver.memory.set_word(0x7000, 0x1111);
+    let sender = monitored(guests::notify(), BARE, &receiver)?;
+    sender.memory.set_word(0x6000, 0x2222);
+    sender.vp().message()?;
+    let seen = || -> Result<u64, Stop> {
+        let message = receiver.vp().message()?;
+        skip(receiver.vp(), &message).map_err(|e| Stop::Fail(format!("OUT: {e:?}")))?;
+        Ok(io(&message)?.rax & 0xffff_ffff)
+    };
+    equal("the sender's word", seen()?, 2)?;
+    equal(
+        "DeletePort",
+        status(&delete_port(3), &receiver.partition),
+        0,
+    )?;
+    // What was under way may have been read before.
+    seen()?;
+    equal("without the port", seen()?, 0x1111)?;
+    let gone = status(&disconnect(4), &sender.partition);
+    equal("DisconnectPort", gone, 0)?;
+    equal("the sender's memory", sender.memory.word(0x6000), 0x2222)
+}
+
+/// HvCallGetPortProperty and HvCallSetPortProperty.
+fn properties() -> Outcome {
+    let sender = Sender::new(BARE | SIGNAL_EVENTS)?;
+    let receiver = Partition::ready();
+    let receiver_id = newest();
+    let vps = [receiver.vp(0), receiver.vp(1)];
+    wire(&sender, &receiver, receiver_id)?;
+    for (vp, page) in vps.iter().zip([0x1_0001, 0x1_1001]) {
+        vp.set_register(SCONTROL, 1)?;
+        vp.set_register(SIMP, page)?;
+    }
+    let get = |port: u64, code: u64| {
+        let words = [0, port, code];
+        let result = Hvcall::new(0x5a, &words, 8).make(&receiver);
+        result.map_or_else(
+            |e| Err(e.status),
+            |bytes| Ok(u64::from_le_bytes(bytes[..8].try_into().expect("8 bytes"))),
+        )
+    };
+    let set = |port: u64, code: u64, value: u64| {
+        let words = [0, port, code, value];
+        status(&Hvcall::new(0x70, &words, 0), &receiver)
+    };
+    equal("posts", get(10, 0), Ok(0))?;
+    equal("preferred", get(10, 1), Ok(ANY_VP))?;
+    for (what, got, wanted) in [
+        ("no such port", get(99, 0), INVALID_PORT_ID),
+        ("reserved", get(10 | 1 << 32, 0), INVALID_PORT_ID),
+        ("no such property", get(10, 2), UNKNOWN_PROPERTY),
+    ] {
+        equal(what, got, Err(wanted))?;
+    }
+    for (what, got, wanted) in [
+        ("no such port", set(99, 1, 0), INVALID_PORT_ID),
+        ("a count", set(10, 0, 0), UNKNOWN_PROPERTY),
+        ("no such property", set(10, 2, 0), UNKNOWN_PROPERTY),
+        ("no such VP", set(10, 1, 2), INVALID_VP_INDEX),
+        ("not an index", set(10, 1, 1 << 32), INVALID_VP_INDEX),
+        ("a port with its VP", set(5, 1, 1), INVALID_PARAMETER),
+    ] {
+        equal(what, got, wanted)?;
+    }
+    let slot = |vp: &Vp| -> Result<u32, Stop> {
+        let page = Memory::new(4096);
+        get_state(vp, 2, &page)?;
+        Ok(page.word(2 * 256))
+    };
+    equal("post", sender.post(9, 21, 8, 0)?, 0)?;
+    equal("to the first", [slot(&vps[0])?, slot(&vps[1])?], [21, 0])?;
+    equal("set", set(10, 1, 1), 0)?;
+    equal("preferred", get(10, 1), Ok(1))?;
+    equal("post", sender.post(9, 22, 8, 0)?, 0)?;
+    equal(
+        "to the preferred",
+        [slot(&vps[0])?, slot(&vps[1])?],
+        [21, 22],
+    )?;
+    equal("refused", sender.post(9, 0, 8, 0)?, INVALID_PARAMETER)?;
+    equal("posts", get(10, 0), Ok(2))?;
+    equal("other ports'", get(5, 0), Ok(0))?;
+    equal("any", set(10, 1, ANY_VP), 0)?;
+    equal("preferred", get(10, 1), Ok(ANY_VP))
+}
+
 /// Input where no memory is: as if the guest had read there.
 fn input_is_missing() -> Outcome {
     let sender = Sender::new(BARE | SIGNAL_EVENTS)?;
@@ -460,6 +647,11 @@ pub fn cases() -> Vec<Case> {
         ),
         case("ports: statuses of CreatePort and ConnectPort [H-57 H-59 F-SY10]", objects),
         case("ports: messages arrive in order, and an event [F-SY8 F-SY9 H-5C H-5D]", arrive),
+        case("monitored notifications: an event without an exit [F-SY11]", notified),
+        case("monitored notifications: by a VP that sleeps", notified_by_a_sleeper),
+        case("monitored notifications: errors are swallowed", notified_in_vain),
+        case("monitored notifications: one page in both partitions", shared_page),
+        case("ports: properties [H-5A H-70]", properties),
         case("hypercalls: denied without their feature [C-R8 A-25 C-3B4 C-3B5 C-3B17 C-3B21]", denied),
         case("ports: unknown connections are the VMM's [H-4D H-5D]", unknown_connection),
         case("hypercalls: input that is not there [A-16]", input_is_missing),

@@ -394,7 +394,7 @@ pub fn transfer(vp: &Vp, ioctl: u32, kind: u8, size: u32, addr: usize) -> (Sys<i
     (result, argument.buf_sz)
 }
 
-fn get_state(vp: &Vp, kind: u8, buffer: &Memory) -> Result<usize, Stop> {
+pub fn get_state(vp: &Vp, kind: u8, buffer: &Memory) -> Result<usize, Stop> {
     let (result, size) = transfer(vp, GET_VP_STATE, kind, PAGE as u32, buffer.addr());
     match result {
         Ok(_) => Ok(size as usize),

@@ -39,6 +39,8 @@ pub enum CallId {
     DeletePort,
     ConnectPort,
     DisconnectPort,
+    GetPortProperty,
+    SetPortProperty,
 }
 
 impl CallId {
@@ -245,6 +247,10 @@ table! {
         bytes(HvInputClearVirtualInterrupt::SIZE) => NOTHING, PARENT FREE;
     "H-58" HvCallDeletePort DeletePort Simple fast true
         bytes(HvInputDeletePort::SIZE) => NOTHING, PARENT FREE;
+    "H-5A" HvCallGetPortProperty GetPortProperty Simple fast false
+        bytes(HvInputGetPortProperty::SIZE) => bytes(8), PARENT FREE;
+    "H-70" HvCallSetPortProperty SetPortProperty Simple fast false
+        bytes(HvInputSetPortProperty::SIZE) => NOTHING, PARENT FREE;
     "H-5B" HvCallDisconnectPort DisconnectPort Simple fast true
         bytes(HvInputDeletePort::SIZE) => NOTHING, PARENT FREE;
     "H-5C" HvCallPostMessage PostMessage Simple fast false

@@ -217,7 +217,7 @@ fn statistics_pages() {
         assert_eq!(get(msr, &s), Ok(0));
         assert_eq!(set(msr, 0x7ff1, &mut s), at(kind, Some(7)));
         assert_eq!(get(msr, &s), Ok(0x7ff1));
-        assert_eq!(set(msr, 1 << 39 | 1, &mut s), at(kind, None));
+        assert_eq!(set(msr, (1 << 39) | 1, &mut s), at(kind, None));
         assert_eq!(set(msr, 0x7000, &mut s), at(kind, None));
     }
     // C-3A8: not without the privilege.
