@@ -1,14 +1,44 @@
 # shellcheck shell=busybox
-# The benchmark guest on hvrs and, in the same boot, on KVM. Lines "begin hvrs|kvm" tell which; the guest prints "bench ...".
+# The benchmark guest on hvrs, with hvrsctl and with QEMU, and, in the same boot, with QEMU on KVM. Lines "begin hvrs|qemu|kvm" tell which;
+# the guest prints "bench ...".
 . ./common.sh
 # The first touch of a page of 4 KiB is measured, not of 2 MiB.
 huge=/sys/kernel/mm/transparent_hugepage/enabled
 setting=$(sed 's/.*\[\(.*\)\].*/\1/' $huge)
 echo never > $huge
+# micro CPU ARGUMENT...: the guest in QEMU with this CPU.
+micro() {
+	cpu=$1
+	shift
+	qemu "$@" -cpu "$cpu" -m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio \
+		-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel guests/bench < /dev/null 2>&1 | tr -d '\r'
+	echo
+}
+
+uptime_ms() { sed 's/\([0-9]*\)\.\([0-9]*\) .*/\1\20/' /proc/uptime; }
+
+# boot CPU ARGUMENT...: Debian's stock kernel in QEMU, from QEMU's start to the first process.
+boot() {
+	cpu=$1 start=$(uptime_ms)
+	shift
+	qemu "$@" -cpu "$cpu" -m 256 -smp 1 -nodefaults -display none -no-reboot -serial stdio \
+		-kernel "$DATA/vmlinuz" -initrd "$DATA/guest-initrd" \
+		-append "console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm lab.test=nothing" < /dev/null 2>&1 |
+		while read -r line; do
+			case $line in
+			userspace*) echo "bench linux_boot_ms ticks $(($(uptime_ms) - start)) min - n 1" ;;
+			esac
+		done
+}
+kvm_cpu=host,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-frequencies,hv-tlbflush,hv-ipi
+
 insmod hvrs.ko || exit
 echo "begin hvrs"
 hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memory 128M < /dev/null 2>&1 | tr -d '\r'
 echo
+echo "begin qemu"
+micro host -accel mshv
+boot host -accel mshv
 rmmod hvrs || exit
 
 # The same once more with the module that counts dear instructions, which costs what it counts: no times from this one.
@@ -36,9 +66,7 @@ echo
 rmmod hvrs || exit
 echo "begin kvm"
 # With what of Hyper-V the guest measures.
-qemu -accel kvm -cpu host,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-frequencies,hv-tlbflush,hv-ipi -m 128 -smp 2 \
-	-nodefaults -display none -no-reboot -serial stdio \
-	-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel guests/bench < /dev/null 2>&1 | tr -d '\r'
-echo
+micro "$kvm_cpu" -accel kvm
+boot "$kvm_cpu" -accel kvm
 echo "begin nothing"
 echo "$setting" > $huge

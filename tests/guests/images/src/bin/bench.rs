@@ -186,6 +186,16 @@ fn bench_pio() -> Verdict {
     Pass
 }
 
+/// A device that only a VMM has, or nothing: the HPET of a PC.
+fn bench_mmio() -> Verdict {
+    const HPET: u64 = 0xfed0_0000;
+    measure("mmio_read_vmm", || {
+        // SAFETY: a read of the HPET's identification.
+        unsafe { asm!("mov {0:e}, [{1}]", out(reg) _, in(reg) HPET, options(nostack)) };
+    });
+    Pass
+}
+
 core::arch::global_asm!(
     ".globl bench_isr",
     "bench_isr:",
@@ -456,6 +466,7 @@ image!(
         test!(vmcall, "A-05", bench_vmcall),
         test!(control_registers, "-", bench_cr),
         test!(pio, "-", bench_pio),
+        test!(mmio, "-", bench_mmio),
         test!(self_ipi, "-", bench_self_ipi),
         test!(timers, "M-B1 F-TM7", bench_timers),
         test!(ipi, "-", bench_ipi),
