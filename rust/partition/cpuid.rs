@@ -81,7 +81,7 @@ pub(super) fn get(
                     input.xcr0 = asked.xfem;
                 }
                 if registered {
-                    lookup(core, config, asked.eax, asked.ecx, &input)
+                    lookup(core, config, asked.eax, asked.ecx, || input)
                 } else {
                     config.cpu.lookup(asked.eax, asked.ecx, &input)
                 }

@@ -16,10 +16,10 @@ pub(crate) fn lookup(
     config: &Config,
     leaf: u32,
     subleaf: u32,
-    input: &VpCpuidInput,
+    input: impl FnOnce() -> VpCpuidInput,
 ) -> [u32; 4] {
     match &core.cpuid_overrides {
-        None => config.cpu.lookup(leaf, subleaf, input),
+        None => config.cpu.lookup_for(leaf, subleaf, input),
         Some(overrides) => config.cpu.lookup_with(overrides, leaf, subleaf, input),
     }
 }
@@ -42,8 +42,8 @@ fn special(r: &Running<'_>, leaf: u32, subleaf: u32) -> [u32; 4] {
     if leaf & 0xffff_0000 == 0x4000_0000 {
         r.partition.hv_cpuid(r.config, leaf)
     } else {
-        let input = cpuid_input(r.core, &r.window.vmcs, r.partition.vps_of_package());
-        lookup(r.core, r.config, leaf, subleaf, &input)
+        let input = || cpuid_input(r.core, &r.window.vmcs, r.partition.vps_of_package());
+        lookup(r.core, r.config, leaf, subleaf, input)
     }
 }
 

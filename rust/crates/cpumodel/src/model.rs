@@ -343,23 +343,50 @@ impl CpuModel {
         overrides: &Overrides,
         leaf: u32,
         subleaf: u32,
-        vp: &VpCpuidInput,
+        vp: impl FnOnce() -> VpCpuidInput,
     ) -> [u32; 4] {
-        let own = self.lookup(leaf, subleaf, vp);
+        let own = self.lookup_for(leaf, subleaf, vp);
         if HYPERV_CPUID_RANGE.contains(&leaf) {
             return own;
         }
         let Some(mut result) = overrides.apply(leaf, subleaf, own) else {
             return own;
         };
-        for &(l, s, reg) in FEATURE_REGISTERS {
-            if l == leaf && (s == subleaf || !subleaf_matters(leaf)) {
-                result[reg as usize] &= own[reg as usize] | dynamic::free_bits(leaf, reg);
+        if has_features(leaf) {
+            for &(l, s, reg) in FEATURE_REGISTERS {
+                if l == leaf && (s == subleaf || !subleaf_matters(leaf)) {
+                    result[reg as usize] &= own[reg as usize] | dynamic::free_bits(leaf, reg);
+                }
             }
         }
         dynamic::keep(leaf, subleaf, own, &mut result);
         result
     }
+}
+
+/// Leaves of [`FEATURE_REGISTERS`], a bit each: of the basic leaves, of the extended ones.
+const FEATURE_LEAVES: (u32, u32) = {
+    let mut leaves = (0, 0);
+    let mut i = 0;
+    while i < FEATURE_REGISTERS.len() {
+        let leaf = FEATURE_REGISTERS[i].0;
+        assert!(leaf & 0x7fff_ffe0 == 0);
+        if leaf < EXTENDED {
+            leaves.0 |= 1 << leaf;
+        } else {
+            leaves.1 |= 1 << (leaf & 0x1f);
+        }
+        i += 1;
+    }
+    leaves
+};
+
+/// Whether [`FEATURE_REGISTERS`] has the leaf.
+#[inline(always)]
+const fn has_features(leaf: u32) -> bool {
+    let (basic, extended) = FEATURE_LEAVES;
+    let leaves = if leaf < EXTENDED { basic } else { extended };
+    leaf & 0x7fff_ffe0 == 0 && (leaves >> (leaf & 0x1f)) & 1 != 0
 }
 
 /// Whether the result of a leaf depends on ECX.

@@ -17,6 +17,18 @@ pub struct Overrides {
     /// Ordered by leaf; of one leaf the result for all subleaves comes first.
     entries: [Parameters; MAX_OVERRIDES],
     len: usize,
+    /// By [`slot`]: number of a leaf's first entry plus one; 0: it has none.
+    first: [u8; 64],
+}
+
+/// The place in `first` of leaves that guests ask for again and again.
+#[inline(always)]
+const fn slot(leaf: u32) -> Option<usize> {
+    match leaf {
+        0..=0x1f => Some(leaf as usize),
+        0x8000_0000..=0x8000_001f => Some(32 + (leaf & 0x1f) as usize),
+        _ => None,
+    }
 }
 
 /// What entries are ordered by and unique in.
@@ -36,6 +48,7 @@ impl Overrides {
         Self {
             entries: [<Parameters as hvdef::Wire>::ZERO; MAX_OVERRIDES],
             len: 0,
+            first: [0; 64],
         }
     }
 
@@ -61,6 +74,16 @@ impl Overrides {
             }
         }
         *self.entries.get_mut(at).ok_or(Full)? = *parameters;
+        // From the end, so that a leaf's first entry stays.
+        for number in (0..self.len).rev() {
+            let leaf = self.entries.get(number).map(|p| p.input_eax);
+            let first = leaf
+                .and_then(slot)
+                .and_then(|slot| self.first.get_mut(slot));
+            if let Some(first) = first {
+                *first = number as u8 + 1;
+            }
+        }
         Ok(())
     }
 
@@ -68,11 +91,13 @@ impl Overrides {
     pub fn copy_from(&mut self, other: &Self) {
         self.entries.copy_from_slice(&other.entries);
         self.len = other.len;
+        self.first = other.first;
     }
 
     /// Forgets all results.
     pub fn clear(&mut self) {
         self.len = 0;
+        self.first = [0; 64];
     }
 
     /// Whether nothing is registered.
@@ -86,7 +111,11 @@ impl Overrides {
     #[inline(always)]
     pub fn apply(&self, leaf: u32, subleaf: u32, mut result: [u32; 4]) -> Option<[u32; 4]> {
         let used = self.used();
-        let first = used.partition_point(|p| p.input_eax < leaf);
+        let first = match slot(leaf).and_then(|slot| self.first.get(slot)) {
+            Some(0) => return None,
+            Some(number) => usize::from(*number) - 1,
+            None => used.partition_point(|p| p.input_eax < leaf),
+        };
         let mut found = false;
         for p in used.iter().skip(first).take_while(|p| p.input_eax == leaf) {
             if p.subleaf_specific != 0 && p.input_ecx != subleaf {
@@ -156,6 +185,40 @@ mod tests {
         assert_eq!(copy.apply(7, 2, [0; 4]), Some([0, 2, 0, 0]));
         o.clear();
         assert!(o.is_empty());
+    }
+
+    /// Leaves with and without a slot, registered in any order, with subleaves before and after.
+    #[test]
+    fn every_leaf_is_found() {
+        let leaves = [
+            0x1f,
+            0,
+            0x4000_0000,
+            0x8000_0008,
+            0x20,
+            4,
+            0x8000_0000,
+            0x8000_001f,
+        ];
+        let mut o = Overrides::new();
+        for (i, &leaf) in leaves.iter().enumerate() {
+            for subleaf in [Some(2), None, Some(1)] {
+                let value = 16 * i as u32 + subleaf.unwrap_or(0);
+                o.register(&ebx(leaf, subleaf, value, !0)).unwrap();
+            }
+        }
+        for (i, &leaf) in leaves.iter().enumerate() {
+            for (subleaf, own) in [(0, 0), (1, 1), (2, 2), (3, 0)] {
+                let wanted = 16 * i as u32 + own;
+                assert_eq!(o.apply(leaf, subleaf, [0; 4]), Some([0, wanted, 0, 0]));
+            }
+            assert_eq!(
+                o.apply(leaf + 1, 0, [0; 4]).is_some(),
+                leaves.contains(&(leaf + 1))
+            );
+        }
+        o.clear();
+        assert_eq!(o.apply(4, 0, [0; 4]), None);
     }
 
     #[test]

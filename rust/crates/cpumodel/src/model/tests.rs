@@ -362,7 +362,7 @@ fn overrides() {
         ..Default::default()
     };
     let look =
-        |o: &Overrides, leaf, subleaf, vp: &VpCpuidInput| m.lookup_with(o, leaf, subleaf, vp);
+        |o: &Overrides, leaf, subleaf, vp: &VpCpuidInput| m.lookup_with(o, leaf, subleaf, || *vp);
     assert_eq!(look(&o, 1, 0, &vp()), m.lookup(1, 0, &vp()));
 
     // All bits set: the model's features, plus HTT, which is topology.
@@ -434,7 +434,7 @@ fn overrides_add_no_feature() {
             ..Default::default()
         })
         .unwrap();
-        let r = m.lookup_with(&o, leaf, subleaf, &vp());
+        let r = m.lookup_with(&o, leaf, subleaf, vp);
         for row in TABLE {
             let p = row.place;
             if (p.leaf, p.subleaf) == (leaf, subleaf) && (r[p.reg as usize] >> p.bit) & 1 != 0 {
