@@ -49,12 +49,13 @@ guest() {
 	run "$group" "$wanted" hvrsctl start --console stdio "$@"
 }
 
-# qemu ARGUMENT...: Debian's QEMU. In the lab it comes with its libraries on the data disk.
+# qemu ARGUMENT...: Debian's QEMU, under the command LIMIT if there is one. In the lab it comes with its libraries on the data disk.
 qemu() {
+	# shellcheck disable=SC2086
 	if [ -n "${HVRS_HOST:-}" ]; then
-		qemu-system-x86_64 "$@"
+		${LIMIT:-} qemu-system-x86_64 "$@"
 	else
-		"$DATA/lib64/ld-linux-x86-64.so.2" --library-path "$DATA/lib/x86_64-linux-gnu:$DATA/usr/lib/x86_64-linux-gnu" \
+		${LIMIT:-} "$DATA/lib64/ld-linux-x86-64.so.2" --library-path "$DATA/lib/x86_64-linux-gnu:$DATA/usr/lib/x86_64-linux-gnu" \
 			"$DATA/usr/bin/qemu-system-x86_64" -L "$DATA/usr/share/qemu" -L "$DATA/usr/share/seabios" "$@"
 	fi
 }

@@ -4,6 +4,7 @@ mod bench;
 mod bochs;
 mod cargo;
 mod check;
+mod differences;
 mod guest;
 mod host;
 mod image;

@@ -13,6 +13,7 @@
 
 use std::time::Instant;
 
+use crate::differences::Differences;
 use crate::report::{Row, Verdict};
 
 /// Reads the lines of one boot.
@@ -20,6 +21,7 @@ pub struct Reader {
     suite: String,
     group: Option<Group>,
     mark: Instant,
+    differences: Option<Differences>,
     /// What came out so far.
     pub rows: Vec<Row>,
 }
@@ -44,8 +46,22 @@ impl Reader {
             suite: suite.to_string(),
             group: None,
             mark: Instant::now(),
+            differences: None,
             rows: Vec::new(),
         }
+    }
+
+    /// What runs is not hvrs, and may differ where the list says so.
+    pub fn judge_by(&mut self, differences: Differences) {
+        self.differences = Some(differences);
+    }
+
+    fn add(&mut self, mut row: Row) {
+        if let Some(differences) = &self.differences {
+            differences.judge(&mut row);
+        }
+        row.show();
+        self.rows.push(row);
     }
 
     /// Takes one line.
@@ -97,17 +113,32 @@ impl Reader {
                 .is_empty()
                 .then(|| "no test ran in this boot".to_string())
         });
-        let row = Row::of(format!("{}: machine", self.suite), seconds, failure);
-        row.show();
-        self.rows.push(row);
+        self.add(Row::of(
+            format!("{}: machine", self.suite),
+            seconds,
+            failure,
+        ));
+        if let Some(differences) = self.differences.take() {
+            let row = differences
+                .finish(&self.suite, &self.rows)
+                .unwrap_or_else(|error| {
+                    Row::of(
+                        format!("{}: table", self.suite),
+                        0.0,
+                        Some(format!("{error:#}")),
+                    )
+                });
+            row.show();
+            self.rows.push(row);
+        }
         self.rows
     }
 
     fn test(&mut self, name: &str, ids: Vec<String>, result: Verdict, reason: &str) {
         let seconds = self.mark.elapsed().as_secs_f64();
         self.mark = Instant::now();
-        let group = self.group.as_mut();
-        let prefix = group
+        let prefix = self
+            .group
             .as_ref()
             .map_or(String::new(), |group| format!("{}: ", group.name));
         let mut row = Row::new(
@@ -117,9 +148,9 @@ impl Reader {
             reason,
         );
         row.ids = ids;
-        row.show();
-        self.rows.push(row);
-        if let Some(group) = group {
+        self.add(row);
+        // As the guest counts, whatever is made of it.
+        if let Some(group) = &mut self.group {
             match result {
                 Verdict::Pass => group.passed += 1,
                 Verdict::Fail => group.failed += 1,
@@ -167,9 +198,7 @@ impl Reader {
             )
         });
         let name = format!("{}: {}: runs to its end", self.suite, group.name);
-        let row = Row::of(name, group.start.elapsed().as_secs_f64(), failure);
-        row.show();
-        self.rows.push(row);
+        self.add(Row::of(name, group.start.elapsed().as_secs_f64(), failure));
     }
 }
 

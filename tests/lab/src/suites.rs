@@ -52,6 +52,8 @@ pub enum Need {
     LinuxGuest(Initramfs),
     /// Debian's QEMU under /data.
     Qemu,
+    /// The list of where KVM and hvrs differ, in /job: what runs is KVM, and its results are judged by it.
+    Differences,
     /// KVM itself: something runs on it.
     Kvm,
     /// A machine whose CPU and modules are the test's to choose: never this one (`HOST=1`).
@@ -207,6 +209,22 @@ pub const BOOTS: &[Boot] = &[
         job: "beside.sh",
         argument: "reload",
         needs: &[Need::MicroGuests, Need::Lab],
+        ..BASE
+    },
+    // Who is right: the same guests on KVM.
+    Boot {
+        name: "on-kvm",
+        kvm: true,
+        job: "on-kvm.sh",
+        needs: &[
+            Need::MicroGuests,
+            Need::Qemu,
+            Need::Differences,
+            Need::Kvm,
+            Need::Lab,
+        ],
+        timeout: 2400,
+        long: true,
         ..BASE
     },
     Boot {

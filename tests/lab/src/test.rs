@@ -9,6 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result};
 
 use crate::bochs::{self, Show};
+use crate::differences::{self, Differences};
 use crate::image::Job;
 use crate::machine::Machine;
 use crate::place::{self, built};
@@ -144,10 +145,15 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
                 .push((built("mshv-ioctls"), "mshv-ioctls".to_string())),
             Need::LinuxGuest(kind) => job.data.extend(guest::linux(&dir, *kind)?),
             Need::Qemu => job.data.extend(guest::qemu()),
-            Need::Kvm | Need::Lab => {}
+            Need::Differences | Need::Kvm | Need::Lab => {}
         }
     }
     let mut reader = Reader::new(boot.name);
+    if boot.needs.contains(&Need::Differences) {
+        job.files
+            .push((PathBuf::from(differences::LIST), "on-kvm".to_string()));
+        reader.judge_by(Differences::load()?);
+    }
     let timeout = Duration::from_secs(boot.timeout);
     let outcome = bochs::run(
         &dir,

@@ -128,3 +128,17 @@ pub fn disable_page() -> Result<(), Fault> {
     probe::wrmsr(HV_X64_MSR_HYPERCALL, 0)?;
     probe::wrmsr(HV_X64_MSR_GUEST_OS_ID, 0)
 }
+
+/// Takes back what a failed test of this processor may have left on.
+pub(crate) fn forget() {
+    if !present() {
+        return;
+    }
+    let timers = (0x4000_00b0..=0x4000_00b7).map(|msr| (msr, 0));
+    let sints = (0x4000_0090..=0x4000_009f).map(|msr| (msr, 1 << 16));
+    let others = [0x80, 0x82, 0x83, 0x73, 0x21, 0x01, 0x00].map(|low| (0x4000_0000 | low, 0));
+    for (msr, value) in timers.chain(sints).chain(others) {
+        // Those without a privilege are not there.
+        let _ = probe::wrmsr(msr, value);
+    }
+}

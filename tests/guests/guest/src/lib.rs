@@ -28,8 +28,7 @@
 //! |---|---|
 //! | TCG | skipped there by [`hv::tcg`]: reserved bits, unknown MSRs, ESR, #AC, #XM |
 //! | Bochs 3.0 itself | `apic_base_transitions`, `back_to_xapic` (an APIC that was off stays off), `*_software_disabled`, `x2apic_faults`, `x2apic_reserved_bits`, `deadline_fires` (armed after firing), `deadline_follows_adjust`, `tsc_aux` (upper half), `debugctl` |
-//! | KVM | `*_illegal_vector` (no ESR), `x2apic_faults`, `*_timer_masked`, `*_timer_periodic` (it lengthens short periods), `xapic_tpr_is_cr8`, `monitor_mwait`, `umip`, `trap_before_interrupt`, `deadline_follows_adjust`; of the TLFS what the matrix says in K-01, K-02: overlays, lock |
-//! | QEMU's `pc` machine | `mmio_hole`, `mmio_forms`: reads as 0 |
+//! | QEMU with KVM | what `tests/on-kvm` lists, with the reasons; `make test-on-kvm` compares |
 //!
 //! # Protocol (COM1)
 //!
@@ -41,6 +40,9 @@
 //! | `bench NAME ticks MEDIAN min MIN n N` | a measurement in TSC ticks |
 //! | `# text` | remark |
 //! | `done N_ok N_failed` | the end; then port 0xF4 gets 0 (pass) or 1 (fail) |
+//!
+//! `without=NAME,NAME` on the command line leaves tests out: those that would end a
+//! machine before the others had their turn.
 //!
 //! # Writing a test
 //!

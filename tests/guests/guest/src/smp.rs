@@ -47,6 +47,11 @@ pub fn count() -> usize {
     1 + ARRIVED.load(Ordering::Acquire) as usize
 }
 
+/// Whether a processor is at a job: with interrupts on or off, it may never end it once its test is over.
+pub(crate) fn busy() -> bool {
+    (1..count()).any(|index| ap(index).job_state.load(Ordering::Acquire) == POSTED)
+}
+
 /// Sends INIT, start-up, start-up to all others, and waits until no more arrive.
 pub fn restart() {
     apic::init_best();

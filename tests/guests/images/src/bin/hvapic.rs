@@ -90,7 +90,15 @@ fn tpr() -> Verdict {
     let at_once = record::len();
     cpu::cli();
     assert_eq!(at_once, 1, "not taken at the write that let it through");
-    wrmsr_gp(HV_X64_MSR_TPR, 0x100);
+    Pass
+}
+
+fn tpr_reserved_bits() -> Verdict {
+    require!(there(), "no AccessIntrCtrlRegs");
+    apic::init();
+    for bit in 8..64 {
+        wrmsr_gp(HV_X64_MSR_TPR, 1 << bit);
+    }
     Pass
 }
 
@@ -187,6 +195,7 @@ image!(
         test!(icr, "M-71 F-AP1", icr),
         test!(icr_nmi, "M-71", icr_nmi),
         test!(tpr, "M-72", tpr),
+        test!(tpr_reserved_bits, "M-72", tpr_reserved_bits),
         test!(assist_page, "M-73 F-OV2 F-OV3", assist_page),
         test!(assist_page_private, "M-73", assist_page_private),
         test!(

@@ -66,7 +66,6 @@ image!(
         x!(xapic_logical_flat, "-", xapic::logical_flat),
         x!(xapic_logical_cluster, "-", xapic::logical_cluster),
         x!(xapic_broadcast, "-", delivery::shorthands),
-        x!(xapic_illegal_vector, "-", errors::illegal_vector),
         x!(xapic_software_disabled, "-", errors::software_disabled),
         x2!(x2apic_registers, "-", registers::at_reset),
         x2!(x2apic_lvt_bits, "-", registers::lvt),
@@ -93,8 +92,10 @@ image!(
         x2!(x2apic_physical, "-", delivery::physical),
         x2!(x2apic_logical, "-", x2apic::logical),
         x2!(x2apic_broadcast, "-", delivery::shorthands),
-        x2!(x2apic_illegal_vector, "-", errors::illegal_vector),
         x2!(x2apic_software_disabled, "-", errors::software_disabled),
+        // These may leave a vector behind that nothing takes.
+        x2!(x2apic_illegal_vector, "-", errors::illegal_vector),
         x!(back_to_xapic, "-", xapic::back),
+        x!(xapic_illegal_vector, "-", errors::illegal_vector),
     ]
 );

@@ -133,13 +133,10 @@ pub fn list() -> Verdict {
             let range = va - (40 << 12) | 40;
             expect(call(form, one, &[cr3, ALL_SPACES, all, range]), ok)
         });
-        // Behind others, some of them not canonical; the first repetition was done before.
+        // Behind others, some of them not canonical.
         moves(cpus, ROUNDS, |va| {
-            let control = FLUSH_LIST | reps(4) | 1 << 48;
-            expect(
-                call(form, control, &[cr3, 0, all, 0, 1 << 60, 0x7000 | 3, va]),
-                SUCCESS | reps(4),
-            )
+            let words = [cr3, 0, all, 0, 1 << 60, 0x7000 | 3, va];
+            expect(call(form, FLUSH_LIST | reps(4), &words), SUCCESS | reps(4))
         });
         if extended_ranges() {
             let flags = EXTENDED | ALL_PROCESSORS;
@@ -164,6 +161,22 @@ pub fn list() -> Verdict {
             reps(509),
         )
     });
+    done(cpus)
+}
+
+/// The first repetition was done before.
+pub fn list_from_middle() -> Verdict {
+    require!(flushes(), "no FlushVirtualAddressList");
+    let cpus = several();
+    let all = masks(cpus).iter().sum::<u64>();
+    let cr3 = cpu::cr3();
+    for form in FORMS {
+        moves(cpus, ROUNDS, |va| {
+            let control = FLUSH_LIST | reps(4) | 1 << 48;
+            let words = [cr3, 0, all, 0, 1 << 60, 0x7000 | 3, va];
+            call(form, control, &words) ^ reps(4)
+        });
+    }
     done(cpus)
 }
 

@@ -14,6 +14,7 @@ image!(
     "processors",
     [
         test!(ipi_to_each, "H-0B C-4A10", ipi::to_each),
+        test!(ipi_padding, "A-18", ipi::padding),
         test!(ipi_to_all, "H-0B", ipi::to_all),
         test!(ipi_to_sets, "H-15 C-4A11 A-12", ipi::to_sets),
         test!(ipi_to_halted, "H-0B", ipi::to_halted),
@@ -21,6 +22,7 @@ image!(
         test!(ipi_parameters, "H-0B H-15 K-08", ipi::parameters),
         test!(flush_space, "H-02 C-4A2", flush::space),
         test!(flush_list, "H-03 C-3D14", flush::list),
+        test!(flush_list_from_middle, "H-03 K-07", flush::list_from_middle),
         test!(flush_sets, "H-13 H-14 C-4A11", flush::sets),
         test!(flush_each_other, "H-02", flush::each_other),
         test!(flush_parameters, "H-02 H-03 K-04", flush::parameters),
