@@ -36,6 +36,8 @@ struct Group {
     start: Instant,
 }
 
+/// The row that a group ends with.
+pub const ENDS: &str = "runs to its end";
 /// Lines shown of a group that failed.
 const CONTEXT: usize = 25;
 
@@ -197,7 +199,7 @@ impl Reader {
                 group.context[from..].join("\n")
             )
         });
-        let name = format!("{}: {}: runs to its end", self.suite, group.name);
+        let name = format!("{}: {}: {ENDS}", self.suite, group.name);
         self.add(Row::of(name, group.start.elapsed().as_secs_f64(), failure));
     }
 }
