@@ -136,8 +136,9 @@ pub(crate) fn forget() {
     }
     let timers = (0x4000_00b0..=0x4000_00b7).map(|msr| (msr, 0));
     let sints = (0x4000_0090..=0x4000_009f).map(|msr| (msr, 1 << 16));
+    let stats = (0x4000_00e0..=0x4000_00e3).map(|msr| (msr, 0));
     let others = [0x80, 0x82, 0x83, 0x73, 0x21, 0x01, 0x00].map(|low| (0x4000_0000 | low, 0));
-    for (msr, value) in timers.chain(sints).chain(others) {
+    for (msr, value) in timers.chain(sints).chain(stats).chain(others) {
         // Those without a privilege are not there.
         let _ = probe::wrmsr(msr, value);
     }
