@@ -86,6 +86,14 @@ impl Config {
     }
 }
 
+/// What became of a write to a synthetic MSR.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Written {
+    Done,
+    /// The guest wants the partition to be reset, which is its VMM's affair.
+    Reset,
+}
+
 struct Setup {
     requested: HvSyntheticProcessorFeatures,
     /// Privileges asked for by name.
@@ -111,6 +119,8 @@ pub(crate) struct Partition {
     synthetic: Mutex<PartitionState>,
     /// Copy of GUEST_OS_ID for the hot tier.
     guest_os_id: AtomicU64,
+    /// Copy of TSC_INVARIANT_CONTROL for the hot tier.
+    tsc_invariant: AtomicBool,
     /// HV_PARTITION_PROPERTY_UNIMPLEMENTED_MSR_ACTION: reads give 0, writes are dropped.
     pub(crate) ignores_unimplemented_msrs: AtomicBool,
     /// What exits give to the VMM.
@@ -171,6 +181,7 @@ impl Partition {
                 config: SetOnce::new(),
                 synthetic <- new_mutex!(PartitionState::new()),
                 guest_os_id: AtomicU64::new(0),
+                tsc_invariant: AtomicBool::new(false),
                 ignores_unimplemented_msrs: AtomicBool::new(false),
                 intercepts: Intercepts::new(),
                 processors_per_socket: AtomicU32::new(0),
@@ -248,6 +259,12 @@ impl Partition {
                 ..cpu::most(&self.machine)
             },
         );
+        if config.cpu.has(cpumodel::Feature::InvariantTsc) {
+            config.features.grant_tsc_invariant();
+        }
+        if config.cpu.npiep() {
+            config.features.grant_npiep();
+        }
         config.cr4_allowed = config.cpu.cr4_legal_bits();
         config.lapic.tsc_deadline_available = config.cpu.has(cpumodel::Feature::TscDeadline);
         Ok(config)
@@ -351,6 +368,13 @@ impl Partition {
         hv1::cpuid(leaf, &config.features).unwrap_or([0; 4])
     }
 
+    /// Whether CPUID shows an invariant TSC: when the guest has asked for it, or if it cannot ask (F-TM15).
+    #[inline(always)]
+    pub(crate) fn shows_invariant_tsc(&self, config: &Config) -> bool {
+        let control = HvPartitionPrivilege::ACCESS_TSC_INVARIANT_CONTROLS;
+        !config.features.privileges.contains(control) || self.tsc_invariant.load(Ordering::Relaxed)
+    }
+
     /// HV_X64_MSR_GUEST_OS_ID.
     #[inline]
     pub(crate) fn guest_os_id(&self) -> u64 {
@@ -370,12 +394,19 @@ impl Partition {
     }
 
     /// Writes a synthetic MSR.
-    pub(crate) fn write_msr(&self, msr: u32, value: u64, origin: Origin) -> Result<(), MsrError> {
+    pub(crate) fn write_msr(
+        &self,
+        msr: u32,
+        value: u64,
+        origin: Origin,
+    ) -> Result<Written, MsrError> {
         let config = self.config().map_err(|_| MsrError::NotMine)?;
         let mut state = self.synthetic.lock();
         let effect = hv1::msr::write_msr(msr, value, origin, &config.features, &mut state)?;
         self.guest_os_id
             .store(state.guest_os_id(), Ordering::Relaxed);
+        self.tsc_invariant
+            .store(state.tsc_invariant(), Ordering::Relaxed);
         match effect {
             MsrEffect::None => {}
             MsrEffect::Overlay { overlay, gpn } => self.place_overlay(overlay, gpn),
@@ -383,8 +414,9 @@ impl Partition {
                 drop(state);
                 self.log_crash(&crash);
             }
+            MsrEffect::Reset => return Ok(Written::Reset),
         }
-        Ok(())
+        Ok(Written::Done)
     }
 
     /// F-CR1: the guest's last words, as far as its memory can be read.

@@ -21,7 +21,7 @@ use crate::device::ROOT_HVCALL;
 use crate::machine::{Machine, Vpid};
 use crate::partition::ioeventfd::Bus;
 use crate::partition::memory::{Access, Resolved};
-use crate::partition::{hvcall, spin, Config, Partition};
+use crate::partition::{hvcall, spin, Config, Partition, Written};
 use crate::stats::VpStats;
 use crate::sys::bindings::*;
 use crate::sys::file::{FileOps, Vma};
@@ -339,7 +339,13 @@ impl Vp {
             }
             Leave::WriteMsr(msr, value) => {
                 core.deferred = match partition.write_msr(msr, value, Origin::Guest) {
-                    Ok(()) => Deferred::Advance,
+                    Ok(Written::Done) => Deferred::Advance,
+                    Ok(Written::Reset) => {
+                        core.activity = Activity::Shutdown;
+                        self.capture_late(own, partition, capture)?;
+                        message.reset(self.index, capture.as_ref());
+                        return Ok(true);
+                    }
                     Err(_) => Deferred::Exception(vector::GP),
                 };
                 Ok(false)
@@ -347,6 +353,10 @@ impl Vp {
             Leave::Overlay(kind, gpn) => {
                 core.place_overlay(partition, &self.shared, kind, gpn);
                 core.deferred = Deferred::Advance;
+                Ok(false)
+            }
+            Leave::Reset => {
+                core.reset_synthetic(partition, &self.shared, self.index);
                 Ok(false)
             }
             Leave::Messages => {
@@ -411,7 +421,13 @@ impl Vp {
                 }
                 if outcome == Resolved::Denied {
                     if let Some(vector) = partition.overlay_fault(gpa >> 12) {
-                        core.deferred = Deferred::Exception(vector);
+                        core.deferred = if qualification.gla_translated() {
+                            Deferred::Exception(vector)
+                        } else {
+                            // A paging structure that the CPU cannot mark as used translates nothing (F-OV8).
+                            let user = u32::from(capture.cpl() == 3) << 2;
+                            Deferred::PageFault { gla, code: user }
+                        };
                         return Ok(false);
                     }
                 }
@@ -626,16 +642,22 @@ fn io_event(partition: &Partition, core: &mut VpCore, access: vmxdef::exit::IoAc
 
 /// What of the VP's state CPUID depends on.
 #[inline(always)]
-pub(crate) fn cpuid_input(core: &VpCore, vmcs: &CurrentVmcs<'_>, vp_count: u32) -> VpCpuidInput {
+pub(crate) fn cpuid_input(
+    core: &VpCore,
+    vmcs: &CurrentVmcs<'_>,
+    partition: &Partition,
+    config: &Config,
+) -> VpCpuidInput {
     let cr4 = vmcs.read(GUEST_CR4);
     VpCpuidInput {
         apic_id: core.lapic.apic_id(),
-        vp_count,
+        vp_count: partition.vps_of_package(),
         cr4_osxsave: cr4 & cr::CR4_OSXSAVE != 0,
         cr4_pke: cr4 & cr::CR4_PKE != 0,
         xcr0: core.guest.xcr0,
         apic_enabled: core.lapic.is_enabled(),
         mode_64_bit: true,
+        tsc_invariant: partition.shows_invariant_tsc(config),
     }
 }
 

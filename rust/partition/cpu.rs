@@ -26,6 +26,7 @@ pub(super) fn most(machine: &Machine) -> cpumodel::Machine {
         vmx: cpumodel::VmxLimits {
             rdtscp: caps.has(secondary::ENABLE_RDTSCP),
             invpcid: caps.has(secondary::ENABLE_INVPCID),
+            descriptor_exits: caps.controls.descriptor_exits,
         },
         speculation: cpumodel::SpeculationControl {
             spec_ctrl: caps.spec_ctrl,

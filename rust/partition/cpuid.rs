@@ -76,7 +76,7 @@ pub(super) fn get(
             partition.hv_cpuid(config, asked.eax)
         } else {
             vp.with_vmcs(partition, |core, vmcs| {
-                let mut input = cpuid_input(core, vmcs, partition.vps_of_package());
+                let mut input = cpuid_input(core, vmcs, partition, config);
                 if flags & HV_GET_VP_CPUID_VALUES_USE_VP_XFEM_XSS == 0 {
                     input.xcr0 = asked.xfem;
                 }

@@ -4,6 +4,7 @@
 
 use super::memory::{Access, Resolved};
 use super::Partition;
+use crate::sys::window::handle_work;
 use hvdef::*;
 use kernel::error::code::EIO;
 
@@ -71,17 +72,18 @@ pub(super) fn write(
     let place = &request.place;
     let mut bytes = [0; MAX_BYTES as usize];
     let _ = request.data.write(&mut bytes);
-    let result_code = match check(partition, place, Access::Write)? {
-        Err(code) => code,
-        Ok(count) => bytes
-            .get(..count)
-            .and_then(|from| partition.memory.write(place.base_gpa, from))
-            .map_or(HV_ACCESS_GPA_UNMAPPED, |()| HV_ACCESS_GPA_SUCCESS),
+    let result_code = loop {
+        let count = match check(partition, place, Access::Write)? {
+            Err(code) => break code,
+            Ok(count) => count,
+        };
+        let from = bytes.get(..count).unwrap_or(&[]);
+        if partition.memory.write(place.base_gpa, from).is_some() {
+            break HV_ACCESS_GPA_SUCCESS;
+        }
+        // It went away since the check.
+        handle_work().map_err(|_| HV_STATUS_OPERATION_FAILED)?;
     };
-    if result_code == HV_ACCESS_GPA_SUCCESS {
-        // Dirty tracking may have been read in between: what is written is dirty afterwards.
-        resolve(partition, place.base_gpa, Access::Write)?;
-    }
     Ok(HvOutputWriteGpa {
         result_code,
         reserved: 0,

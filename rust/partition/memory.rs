@@ -318,17 +318,25 @@ impl Memory {
         user::read_bytes(addr, to).ok()
     }
 
-    /// Writes guest memory below overlays, in the VMM's process; None where there is none that the guest could write.
+    /// Writes guest memory in one page, in the VMM's process; None where there is none that the guest could write, where
+    /// an overlay is, and where [`Self::resolve`] must bring it in first.
+    ///
+    /// Under the map lock, and so before or after UNMAP, not in the middle.
     pub(crate) fn write(&self, gpa: u64, from: &[u8]) -> Option<()> {
         let mapped = self.find(gpa)?;
-        if !mapped.region.writable {
+        let region = &mapped.region;
+        let offset = gpa - region.gpa;
+        if !region.writable || region.len - offset < from.len() as u64 {
             return None;
         }
-        let (addr, len) = self.user_address(gpa)?;
-        if len < from.len() {
-            return None;
-        }
-        user::write_bytes(addr, from).ok()
+        let addr = (region.uaddr + offset) as usize;
+        self.space.write(gpa, || {
+            let there = !region.removed.load(Ordering::Relaxed);
+            if there && self.space.is_tracking() {
+                region.note(gpa, true);
+            }
+            there && user::write_bytes_nofault(addr, from)
+        })
     }
 
     /// The VMM's address of the guest's memory at `gpa`, and how many bytes follow in one piece.

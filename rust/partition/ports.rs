@@ -402,6 +402,15 @@ impl Partition {
         }
     }
 
+    /// Messages that wait for the VP `index` are dropped (TLFS 2.0, 14.2.2: its queues are empty after its reset).
+    pub(crate) fn forget_messages(&self, index: u32) {
+        let ports = self.machine.ports.lock();
+        let mine = ports.iter().filter(|p| p.owner_id == self.summary.id);
+        for port in mine.filter(|p| p.target().is_ok_and(|to| to.vp == Some(index))) {
+            port.state.lock().queue.clear();
+        }
+    }
+
     /// Messages for the partition that wait: what of them now finds its slot free goes there.
     pub(crate) fn deliver_messages(&self, vp: &VpShared) {
         vp.clear_messages_wait();

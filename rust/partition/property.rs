@@ -22,7 +22,7 @@ fn put<T: Wire>(value: T, output: &mut [u8]) -> HvResult<()> {
 
 /// What the processors decide.
 fn of_processor(code: u32, model: &CpuModel) -> Option<u64> {
-    let (bank0, bank1, xsave) = model.features().banks();
+    let (bank0, bank1, xsave) = model.banks();
     Some(match code {
         HV_PARTITION_PROPERTY_PROCESSOR_VENDOR => HV_PROCESSOR_VENDOR_INTEL,
         HV_PARTITION_PROPERTY_PROCESSOR_FEATURES0 => bank0.bits(),

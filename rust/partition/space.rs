@@ -273,6 +273,14 @@ impl Space {
         }
     }
 
+    /// Runs `write`, which writes to the memory at `gpa`, under the map lock: who takes the memory away waits. None: it
+    /// failed, or an overlay is there.
+    pub(crate) fn write(&self, gpa: u64, write: impl FnOnce() -> bool) -> Option<()> {
+        let tree = self.tree.lock();
+        let hidden = tree.overlays.iter().any(|o| o.gpn == gpa >> 12);
+        (!hidden && write()).then_some(())
+    }
+
     /// Returns when every VP has left guest mode once.
     pub(crate) fn drive_out(&self) {
         let _tree = self.tree.lock();

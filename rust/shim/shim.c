@@ -117,6 +117,11 @@ bool hvrs_tsc_reliable(void)
 	return boot_cpu_has(X86_FEATURE_CONSTANT_TSC) && !check_tsc_unstable();
 }
 
+bool hvrs_write_user_nofault(unsigned long addr, const void *from, size_t len)
+{
+	return !copy_to_user_nofault((void __user *)addr, from, len);
+}
+
 bool hvrs_fred_enabled(void)
 {
 	return boot_cpu_has(X86_FEATURE_FRED);

@@ -36,6 +36,7 @@ u32 hvrs_cpu_id(void);
 u64 hvrs_tss_base(u32 cpu);
 u32 hvrs_tsc_khz(void);
 bool hvrs_tsc_reliable(void);
+bool hvrs_write_user_nofault(unsigned long addr, const void *from, size_t len);
 bool hvrs_fred_enabled(void);
 bool hvrs_preempt_rt(void);
 bool hvrs_mitigate_itlb_multihit(void);

@@ -78,6 +78,12 @@ pub(crate) fn read_bytes(addr: usize, to: &mut [u8]) -> Result {
         .read_slice(to)
 }
 
+/// Writes bytes without a page fault, so also under a spinlock; false: not all of the memory is there now.
+pub(crate) fn write_bytes_nofault(addr: usize, from: &[u8]) -> bool {
+    // SAFETY: Reads `from`; the address is checked.
+    unsafe { super::bindings::hvrs_write_user_nofault(addr, from.as_ptr().cast(), from.len()) }
+}
+
 /// Writes bytes. EFAULT.
 pub(crate) fn write_bytes(addr: usize, from: &[u8]) -> Result {
     UserSlice::new(UserPtr::from_addr(addr), from.len())

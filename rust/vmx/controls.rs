@@ -68,6 +68,8 @@ pub(crate) struct Controls {
     pub(crate) exit: u32,
     /// VM-entry, without "IA-32e mode guest".
     pub(crate) entry: u32,
+    /// Accesses of descriptor tables can exit, and be let through by single steps: off unless a guest asks (F-NP1).
+    pub(crate) descriptor_exits: bool,
 }
 
 impl Controls {
@@ -91,7 +93,11 @@ impl Controls {
             secondary: word(SECONDARY, msrs.secondary, secondary::NAMES)?,
             exit: word(EXIT, msrs.exit, exit::NAMES)?,
             entry: word(ENTRY, msrs.entry, entry::NAMES)?,
+            descriptor_exits: false,
         };
+        let may = |capability: u64, bit: u32| capability >> 32 & u64::from(bit) != 0;
+        controls.descriptor_exits = may(msrs.secondary, secondary::DESCRIPTOR_TABLE_EXITING)
+            && may(msrs.primary, primary::MONITOR_TRAP_FLAG);
         // The timer is of use only if an exit keeps its count (SDM 26.5.1).
         if controls.exit & exit::SAVE_PREEMPTION_TIMER == 0 {
             controls.pin &= !pin::PREEMPTION_TIMER;

@@ -68,6 +68,11 @@ pub(crate) enum Deferred {
     },
     /// An exception; its error code, if it has one, is 0.
     Exception(u8),
+    /// #PF at `gla`, with this error code.
+    PageFault {
+        gla: u64,
+        code: u32,
+    },
 }
 
 /// A VP's state.
@@ -94,6 +99,10 @@ pub(crate) struct VpCore {
     pub(crate) signals_handled: u32,
     /// The VMM has the VP's message and has not run it since.
     pub(crate) intercepted: bool,
+    /// What NPIEP forbids may differ from what the VMCS's controls say.
+    pub(crate) npiep_changed: bool,
+    /// Registers were reset, and the synthetic ones have to be, too.
+    pub(crate) synthetic_reset_due: bool,
     /// INIT and SIPI that were taken but not yet acted on: bits of `shared::event`.
     pub(crate) signals: u32,
     /// Something may have to be injected: look before the next entry.
@@ -175,6 +184,8 @@ impl VpCore {
             thread: ThreadId::NONE,
             signals_handled: 0,
             intercepted: false,
+            npiep_changed: false,
+            synthetic_reset_due: false,
             signals: 0,
             check_events: true,
             deferred: Deferred::Nothing,

@@ -289,6 +289,15 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
             setup::start_in(vmcs, core, &context);
         }
     }
+    if core.npiep_changed {
+        exits::npiep::follow(core, vmcs);
+    }
+    if core.synthetic_reset_due {
+        core.synthetic_reset_due = false;
+        if core.synthetic != Default::default() {
+            return Err(Leave::Reset);
+        }
+    }
     if events & event::MESSAGES != 0 {
         return Err(Leave::Messages);
     }

@@ -10,6 +10,7 @@ mod hypercall;
 mod intercept;
 pub(crate) mod ipi;
 pub(crate) mod msr;
+pub(super) mod npiep;
 
 use super::core::{Activity, Deferred, VpCore, RAX, RCX, RDX};
 use super::entry::Running;
@@ -64,6 +65,8 @@ pub(crate) enum Leave {
     WriteMsr(u32, u64),
     /// An overlay page of the VP is to appear at this guest page, or nowhere.
     Overlay(OverlayKind, Option<u64>),
+    /// The VP was reset: its synthetic registers are to be, too.
+    Reset,
     /// A hypercall, by this convention, whose control word is right.
     Call(&'static CallRow, Convention),
     /// A message slot may be free for what waits in ports.
@@ -183,6 +186,8 @@ fn handle_other(r: &mut Running<'_>, reason: ExitReason, full_reason: u32) -> bo
             r.core.activity = Activity::Shutdown;
             leave(r, Leave::TripleFault)
         }
+        ExitReason::GDTR_IDTR | ExitReason::LDTR_TR => npiep::handle(r, reason),
+        ExitReason::MONITOR_TRAP_FLAG => npiep::stepped(r),
         // CPUID shows none of these.
         ExitReason::VMCLEAR
         | ExitReason::VMLAUNCH
@@ -247,6 +252,10 @@ pub(super) fn finish(core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
             advance_by(core, vmcs, u64::from(length));
         }
         Deferred::Exception(vector) => raise(core, vector, 0),
+        Deferred::PageFault { gla, code } => {
+            core.guest.cr2 = gla;
+            raise(core, vector::PF, code);
+        }
     }
 }
 

@@ -174,12 +174,11 @@ impl Call<'_> {
             return Ok(());
         }
         let gpa = self.arguments.output + at as u64;
-        let memory = &self.partition.memory;
-        memory
-            .write(gpa, bytes)
-            .ok_or(Ok(Missing::Call(Called::Again)))?;
-        // Dirty tracking may have been read in between: what is written is dirty afterwards.
-        self.reach(core, gpa, Access::Write)
+        while self.partition.memory.write(gpa, bytes).is_none() {
+            crate::sys::window::handle_work().map_err(Err)?;
+            self.reach(core, gpa, Access::Write)?;
+        }
+        Ok(())
     }
 
     /// Sees to it that there is a place for output.

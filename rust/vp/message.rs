@@ -385,6 +385,18 @@ impl Message {
         self.put(HVMSG_UNRECOVERABLE_EXCEPTION, &message);
     }
 
+    /// The guest has written HV_X64_MSR_RESET, on which RIP still is. To VMMs it is what a triple fault is, because that
+    /// is what each of them resets a machine for; the header tells of a write of 2 bytes' instruction.
+    pub(super) fn reset(&mut self, vp_index: u32, capture: Option<&Capture>) {
+        const WRMSR_LENGTH: u8 = 2;
+        let header = match capture {
+            Some(capture) => capture.header(vp_index, WRMSR_LENGTH, HV_INTERCEPT_ACCESS_WRITE),
+            None => Self::plain(vp_index, None),
+        };
+        let message = HvX64UnrecoverableExceptionMessage { header };
+        self.put(HVMSG_UNRECOVERABLE_EXCEPTION, &message);
+    }
+
     /// The VP has executed HLT, and the VMM has its local APIC. RIP is behind it.
     pub(super) fn halt(&mut self, vp_index: u32, capture: Option<&Capture>) {
         let header = Self::plain(vp_index, capture);

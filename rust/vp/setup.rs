@@ -199,6 +199,8 @@ pub(super) fn init(vmcs: &CurrentVmcs<'_>, core: &mut VpCore) {
     reset_registers(vmcs, core);
     core.lapic.init();
     core.update_timer();
+    // TLFS 15.5.1.4 counts it among the ways to reset a VP: it also ends what SynIC and timers do.
+    core.synthetic_reset_due = true;
     core.activity = if core.lapic.is_bsp() {
         Activity::Running
     } else {

@@ -7,6 +7,7 @@ use super::shared::VpShared;
 use crate::partition::clock::Clock;
 use crate::partition::Partition;
 use crate::sys::pages::PageBox;
+use core::sync::atomic::Ordering;
 use hv1::stimer::{Posted, Sink, NEVER};
 use hv1::synic::Outcome;
 use hv1::OverlayKind;
@@ -71,6 +72,28 @@ impl VpCore {
         shared.synic.publish(&self.synthetic.synic);
         shared.rescan_messages();
         self.run_stimers_soon();
+    }
+
+    /// The synthetic registers as after RESET, when nothing waits for the VP and its pages are zero (F-OV6). Not in a
+    /// window.
+    pub(super) fn reset_synthetic(&mut self, partition: &Partition, shared: &VpShared, index: u32) {
+        self.synthetic = hv1::msr::VpState::new();
+        self.npiep_changed = true;
+        for kind in [
+            OverlayKind::VpAssistPage,
+            OverlayKind::Simp,
+            OverlayKind::Siefp,
+            OverlayKind::Stats,
+            OverlayKind::InternalStats,
+        ] {
+            self.place_overlay(partition, shared, kind, None);
+        }
+        partition.forget_messages(index);
+        for page in [&self.assist_page, &shared.simp, &shared.siefp] {
+            for word in page.words() {
+                word.store(0, Ordering::Relaxed);
+            }
+        }
     }
 
     /// Shows an overlay page of the VP at page `gpn`, or nowhere. Not in a window.

@@ -17,6 +17,8 @@ pub enum Message<'a> {
     Msr(&'a hv_x64_msr_intercept_message),
     /// Triple fault at this RIP.
     UnrecoverableException(u64),
+    /// The guest wrote HV_X64_MSR_RESET.
+    Reset,
     /// Nothing is to be done.
     Nothing,
     /// A message that was not asked for: its type, and the RIP.
@@ -42,7 +44,11 @@ pub fn decode(message: &hv_message) -> Message<'_> {
             hv_message_type_HVMSG_X64_MSR_INTERCEPT => Message::Msr(&*payload.cast()),
             hv_message_type_HVMSG_UNRECOVERABLE_EXCEPTION => {
                 let fault = &*payload.cast::<hv_x64_unrecoverable_exception_message>();
-                Message::UnrecoverableException(fault.header.rip)
+                if fault.header.intercept_access_type == HV_INTERCEPT_ACCESS_WRITE as u8 {
+                    Message::Reset
+                } else {
+                    Message::UnrecoverableException(fault.header.rip)
+                }
             }
             // The local APICs are in the module, and HLT with them.
             hv_message_type_HVMSG_X64_HALT | hv_message_type_HVMSG_NONE => Message::Nothing,

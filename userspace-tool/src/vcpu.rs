@@ -68,6 +68,7 @@ impl Vp {
             }
             Message::Msr(message) => self.msr(message),
             Message::UnrecoverableException(rip) => self.fault(rip, "triple fault"),
+            Message::Reset => Err(Box::new(Outcome::Reset)),
             Message::Nothing => Ok(()),
             Message::Other(kind, rip) => {
                 self.fault(rip, &format!("unexpected message {kind:#x} from hvrs"))

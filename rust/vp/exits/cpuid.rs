@@ -32,7 +32,7 @@ pub(super) fn result(r: &Running<'_>) -> [u32; 4] {
     if leaf & 0xffff_0000 == 0x4000_0000 || r.core.cpuid_overrides.is_some() {
         return special(r, leaf, subleaf);
     }
-    let vp = || cpuid_input(r.core, &r.window.vmcs, r.partition.vps_of_package());
+    let vp = || cpuid_input(r.core, &r.window.vmcs, r.partition, r.config);
     r.config.cpu.lookup_for(leaf, subleaf, vp)
 }
 
@@ -42,7 +42,7 @@ fn special(r: &Running<'_>, leaf: u32, subleaf: u32) -> [u32; 4] {
     if leaf & 0xffff_0000 == 0x4000_0000 {
         r.partition.hv_cpuid(r.config, leaf)
     } else {
-        let input = || cpuid_input(r.core, &r.window.vmcs, r.partition.vps_of_package());
+        let input = || cpuid_input(r.core, &r.window.vmcs, r.partition, r.config);
         lookup(r.core, r.config, leaf, subleaf, input)
     }
 }

@@ -141,6 +141,10 @@ fn write_synthetic(r: &mut Running<'_>, msr: u32, value: u64) -> bool {
             return leave(r, Leave::Overlay(overlay.kind, gpn))
         }
         Some(Ok(VpEffect::None)) => Effect::None,
+        Some(Ok(VpEffect::Npiep)) => {
+            super::npiep::follow(r.core, &r.window.vmcs);
+            Effect::None
+        }
         Some(Ok(VpEffect::Timers)) => {
             r.core.run_stimers_soon();
             r.shared.rescan_messages();

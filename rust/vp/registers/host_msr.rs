@@ -105,6 +105,10 @@ pub(super) fn set_synthetic<V: Reach>(
                 Ok(())
             }
             Some(Ok(VpEffect::None)) => Ok(()),
+            Some(Ok(VpEffect::Npiep)) => {
+                core.npiep_changed = true;
+                Ok(())
+            }
             Some(Ok(VpEffect::Tpr(tpr))) => {
                 core.lapic.set_tpr(tpr);
                 core.check_events = true;
@@ -115,6 +119,7 @@ pub(super) fn set_synthetic<V: Reach>(
             Some(_) => Err(BAD),
             None => partition
                 .write_msr(number, value, V::ORIGIN)
+                .map(|_| ())
                 .map_err(|_| BAD),
         }
     })

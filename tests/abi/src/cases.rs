@@ -21,11 +21,13 @@ mod properties;
 mod regions;
 mod registers;
 mod replays;
+mod reset;
 mod signals;
 mod snapshot;
 mod state;
 mod stats;
 mod synic;
+mod timers;
 mod tracking;
 mod without_lapic;
 
@@ -55,9 +57,11 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         signals::cases(),
         ports::cases(),
         synic::cases(),
+        timers::cases(),
         without_lapic::cases(),
         live::cases(),
         kept::cases(),
+        reset::cases(),
         cost::cases(),
         replays::cases(),
         snapshot::cases(),

@@ -124,6 +124,27 @@ code! {
         "2: hlt"
         "jmp 2b";
 
+    /// HV_X64_MSR_RESET, read and written 0, which does nothing, then 1.
+    reset "16":
+        "mov ecx, 0x40000003"
+        "mov eax, -1"
+        "rdmsr"
+        "or eax, edx"
+        "mov ds:[0x2000], eax"
+        "xor eax, eax"
+        "xor edx, edx"
+        "wrmsr"
+        "out 0x80, al"
+        "inc eax"
+        "wrmsr"
+        "1: out 0x81, al"
+        "jmp 1b";
+
+    /// Writes to port 0x80 again and again.
+    knock "16":
+        "1: out 0x80, al"
+        "jmp 1b";
+
     /// CPUID once.
     cpuid_once "16":
         "cpuid"
@@ -370,6 +391,43 @@ code! {
         "vmcall"
         "out 0x80, eax"
         "1: jmp 1b";
+
+    /// Long mode: VMCALL again and again, counting.
+    calls_64 "64":
+        "1: vmcall"
+        "inc dword ptr [0x2000]"
+        "jmp 1b";
+
+    /// Tells the word at 0x20010 by port 0x80, then counts in the next.
+    peek_simp "16":
+        "mov ax, 0x2000"
+        "mov ds, ax"
+        "1: mov eax, ds:[0x10]"
+        "out 0x80, eax"
+        "inc dword ptr ds:[0x14]"
+        "jmp 1b";
+
+    /// HLT in x2APIC mode; the handler, at ENTRY + 2, counts at 0x2010 and ends the interrupt.
+    ticks "16":
+        ".byte 0xeb, 2f - 1f"
+        "1: inc dword ptr ds:[0x2010]"
+        "mov ecx, 0x80b"
+        "xor eax, eax"
+        "xor edx, edx"
+        "wrmsr"
+        "iret"
+        "2: mov ecx, 0x1b"
+        "rdmsr"
+        "or eax, 0xc00"
+        "wrmsr"
+        "mov ecx, 0x80f"
+        "mov eax, 0x1ff"
+        "xor edx, edx"
+        "wrmsr"
+        "sti"
+        "3: inc dword ptr ds:[0x2000]"
+        "hlt"
+        "jmp 3b";
 
     /// Interrupts off, a port, and on again.
     cli_sti "16":

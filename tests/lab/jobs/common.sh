@@ -8,17 +8,20 @@ begin() {
 	echo "begin $1"
 }
 
-# check NAME COMMAND...: one test, which passes if the command succeeds.
+# check NAME COMMAND...: one test, which passes if the command succeeds. IDs of the matrix may be at the end of its name, in brackets.
 check() {
-	name=$1
+	case $1 in
+	*]) name=$1 ;;
+	*) name="$1 [-]" ;;
+	esac
 	shift
 	if output=$("$@" 2>&1); then
 		passed=$((passed + 1))
-		echo "ok $name [-]"
+		echo "ok $name"
 	else
 		status=$?
 		failed=$((failed + 1))
-		echo "not ok $name [-]: status $status: $(echo "$output" | tail -n 3 | tr '\n' ' ')"
+		echo "not ok $name: status $status: $(echo "$output" | tail -n 3 | tr '\n' ' ')"
 	fi
 }
 

@@ -6,7 +6,9 @@ for image in guests/*; do
 	wanted=1
 	# It ends in a triple fault, which is a crash.
 	[ "$image" != guests/triple ] || wanted=2
-	guest "$(basename "$image")" $wanted --kernel "$image" --debug-exit --cpus 2 --memory 128
+	# It reboots.
+	[ "$image" != guests/reset ] || wanted=0
+	guest "$(basename "$image")" $wanted --on-reboot exit --kernel "$image" --debug-exit --cpus 2 --memory 128
 done
 for image in smp stress msr hypercall processors synic stimer; do
 	guest "$image, 8 VPs" 1 --kernel guests/$image --debug-exit --cpus 8 --memory 128

@@ -4,7 +4,7 @@
 begin refused
 refused() { ! insmod hvrs.ko; }
 reason() { dmesg | grep 'hvrs:' | grep -q "$1"; }
-check "insmod is refused" refused
+check "insmod is refused [C-R12]" refused
 check "the log names the reason: $1" reason "$1"
 check "nothing is left of it" test ! -e /dev/mshv
 finish refused

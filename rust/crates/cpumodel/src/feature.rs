@@ -409,7 +409,7 @@ impl Gate {
             Self::X2apic => machine.x2apic,
             Self::Lapic => machine.lapic,
             Self::Hypervisor => machine.hypervisor_present,
-            Self::InvariantTsc => machine.invariant_tsc,
+            Self::InvariantTsc => machine.invariant_tsc && host_bit(),
             Self::SpecCtrl => speculation.spec_ctrl && host_bit(),
             Self::Stibp => speculation.stibp && host_bit(),
             Self::Ssbd => speculation.ssbd && host_bit(),

@@ -13,13 +13,15 @@ use hvdef::{
 };
 use x86def::cr;
 
-/// Controls of VMX without which an instruction is #UD in a guest.
+/// Controls of VMX that a feature needs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct VmxLimits {
     /// "Enable RDTSCP".
     pub rdtscp: bool,
     /// "Enable INVPCID".
     pub invpcid: bool,
+    /// "Descriptor-table exiting".
+    pub descriptor_exits: bool,
 }
 
 /// Which means against speculative execution attacks the guest gets. Each is shown only if the host has it too.
@@ -103,6 +105,8 @@ pub struct VpCpuidInput {
     pub apic_enabled: bool,
     /// The VP is in 64-bit mode (EFER.LMA and CS.L).
     pub mode_64_bit: bool,
+    /// The guest may see that its TSC is invariant (F-TM15).
+    pub tsc_invariant: bool,
 }
 
 /// Subleaves of leaf 4 that are kept.
@@ -124,6 +128,7 @@ pub struct CpuModel {
     extended: [[u32; 4]; (MAX_EXTENDED - EXTENDED) as usize + 1],
     physical_address_bits: u8,
     arch_capabilities: u64,
+    npiep: bool,
 }
 
 impl CpuModel {
@@ -138,6 +143,7 @@ impl CpuModel {
             extended: [[0; 4]; (MAX_EXTENDED - EXTENDED) as usize + 1],
             physical_address_bits: 36,
             arch_capabilities: 0,
+            npiep: false,
         }
     }
 
@@ -149,6 +155,8 @@ impl CpuModel {
         self.features = f;
         self.xsave = XsaveModel::select(host, host_xcr0, &f);
         self.physical_address_bits = machine.physical_address_bits;
+        let npiep = HvProcessorFeatures0::NPIEP1_SUPPORT;
+        self.npiep = machine.vmx.descriptor_exits && !machine.disabled.bank0.contains(npiep);
         if f.has(Feature::ArchCapabilities) {
             self.arch_capabilities = machine.speculation.arch_capabilities.unwrap_or(0);
         }
@@ -227,6 +235,27 @@ impl CpuModel {
     #[inline(always)]
     pub const fn has(&self, feature: Feature) -> bool {
         self.features.has(feature)
+    }
+
+    /// The banks in which the TLFS names features: those of CPUID, and NPIEP, which no leaf of the processor's tells.
+    pub fn banks(
+        &self,
+    ) -> (
+        HvProcessorFeatures0,
+        HvProcessorFeatures1,
+        HvProcessorXsaveFeatures,
+    ) {
+        let (mut bank0, bank1, xsave) = self.features.banks();
+        if self.npiep {
+            bank0 |= HvProcessorFeatures0::NPIEP1_SUPPORT;
+        }
+        (bank0, bank1, xsave)
+    }
+
+    /// Instructions that tell where descriptor tables are can be forbidden outside of CPL 0 (F-NP1).
+    #[inline(always)]
+    pub const fn npiep(&self) -> bool {
+        self.npiep
     }
 
     /// Leaf 0xD.
@@ -318,6 +347,7 @@ impl CpuModel {
             0xb | 0x1f => dynamic::topology(subleaf, &vp()),
             0xd => self.xsave.leaf(subleaf, vp().xcr0, self.basic[0xd][0]),
             0x8000_0001 => dynamic::leaf_8000_0001(self.extended[1], &vp()),
+            0x8000_0007 => dynamic::leaf_8000_0007(self.extended[7], &vp()),
             _ => {
                 let table: &[[u32; 4]] = if leaf >= EXTENDED {
                     &self.extended

@@ -79,6 +79,7 @@ pub(crate) fn random(seed: u64) -> impl Fn(u32, u32) -> [u32; 4] {
 pub(crate) fn machine() -> Machine {
     Machine {
         vmx: VmxLimits {
+            descriptor_exits: true,
             rdtscp: true,
             invpcid: true,
         },

@@ -108,7 +108,9 @@ const BY_LAPIC: HvSyntheticProcessorFeatures = Synthetic::ACCESS_SYNIC_REGS
     .union(Synthetic::SYNTHETIC_CLUSTER_IPI);
 
 /// Which privilege each synthetic feature brings.
-const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 14] = [
+const PRIVILEGES: [(HvSyntheticProcessorFeatures, HvPartitionPrivilege); 15] = [
+    // There is no feature for the reset, and each VMM knows what to do with a guest that stops.
+    (Synthetic::HV1, Privilege::ACCESS_RESET_REG),
     (
         Synthetic::ACCESS_VP_RUN_TIME_REG,
         Privilege::ACCESS_VP_RUN_TIME_REG,
@@ -230,6 +232,20 @@ impl PartitionFeatures {
             version: HypervisorVersion::COMPATIBLE,
             limits,
         }
+    }
+
+    /// The processors' TSC is invariant, and CPUID shows it when the guest wants to see it (C-3A15).
+    pub const fn grant_tsc_invariant(&mut self) {
+        if self.hv1() {
+            let bit = Privilege::ACCESS_TSC_INVARIANT_CONTROLS;
+            self.privileges = self.privileges.union(bit);
+        }
+    }
+
+    /// The processors can keep user mode from instructions that tell where descriptor tables are (C-3D12).
+    pub const fn grant_npiep(&mut self) {
+        let bit = HvFeaturesEdx::NPIEP1_AVAILABLE;
+        self.edx = self.edx.union(bit.when(self.hv1()));
     }
 
     /// Whether the interface is there at all.

@@ -50,6 +50,8 @@ pub enum MsrEffect {
     },
     /// The guest has crashed: tell (F-CR1).
     Crash(Crash),
+    /// The guest wants the partition to be reset (F-RS1).
+    Reset,
 }
 
 /// What a guest tells about its crash.
@@ -70,6 +72,7 @@ pub struct PartitionState {
     /// Retail, internal.
     stats: [u64; 2],
     crash: [u64; HV_CRASH_PARAMETERS],
+    tsc_invariant: bool,
 }
 
 /// What a read needs of the VP at hand. Nothing of it needs a lock.
@@ -152,6 +155,7 @@ pub fn read_msr<E: VpEnv>(
         Access::ReferenceTsc => state.reference_tsc,
         Access::StatsPartition(internal) => state.stats[usize::from(internal)],
         Access::VpIndex => u64::from(env.vp_index()),
+        Access::Reset => 0,
         Access::VpRuntime => env.runtime_100ns(),
         Access::TimeRefCount => env.reference_time_100ns(),
         Access::TscFrequency => features.limits.tsc_hz,
@@ -159,10 +163,7 @@ pub fn read_msr<E: VpEnv>(
         Access::CrashParameter(n) => state.crash.get(usize::from(n)).copied().unwrap_or(0),
         // M-105: what it can do.
         Access::CrashControl => HV_CRASH_CTL_NOTIFY | HV_CRASH_CTL_MESSAGE,
-        Access::Absent { reset } => match origin {
-            Origin::Guest => return Err(MsrError::GeneralProtection),
-            Origin::Host => reset,
-        },
+        Access::TscInvariantControl => state.tsc_invariant.into(),
         // The VP's own.
         _ => return Err(MsrError::GeneralProtection),
     })
@@ -194,12 +195,20 @@ pub fn write_msr(
             }
             Ok(MsrEffect::None)
         }
+        // M-03: bits 63:1 are reserved. A VMM does not ask itself.
+        Access::Reset if value == 0 => Ok(MsrEffect::None),
+        Access::Reset if value == 1 && origin == Origin::Guest => Ok(MsrEffect::Reset),
         // A VMM writes back what it read; it has nothing to report.
         Access::CrashControl if origin == Origin::Guest => Ok(state.crash_effect(value)),
         Access::CrashControl => Ok(MsrEffect::None),
-        // A VMM saves and restores whole lists of registers; the value of one that is not there cannot have changed.
-        Access::Absent { reset } if origin == Origin::Host && value == reset => Ok(MsrEffect::None),
-        // Read-only, absent, or the VP's own.
+        // M-118: a guest cannot take it back.
+        Access::TscInvariantControl
+            if value <= 1 && (value == 1 || !state.tsc_invariant || origin == Origin::Host) =>
+        {
+            state.tsc_invariant = value == 1;
+            Ok(MsrEffect::None)
+        }
+        // Read-only, or the VP's own.
         _ => Err(MsrError::GeneralProtection),
     }
 }
@@ -213,7 +222,14 @@ impl PartitionState {
             reference_tsc: 0,
             stats: [0; 2],
             crash: [0; HV_CRASH_PARAMETERS],
+            tsc_invariant: false,
         }
+    }
+
+    /// CPUID may show that the TSC is invariant (F-TM15).
+    #[inline]
+    pub const fn tsc_invariant(&self) -> bool {
+        self.tsc_invariant
     }
 
     /// M-105.

@@ -98,6 +98,14 @@ pub const HV_X64_MSR_PAGE_ENABLE: u64 = 1 << 0;
 pub const HV_X64_MSR_PAGE_GPN_SHIFT: u32 = 12;
 /// `HV_X64_MSR_RESET`: reset the partition.
 pub const HV_X64_MSR_RESET_SYSTEM: u64 = 1 << 0;
+/// `HV_X64_MSR_NPIEP_CONFIG`: SGDT, SIDT, SLDT and STR are #GP outside of CPL 0.
+pub const HV_NPIEP_PREVENT_SGDT: u64 = 1 << 0;
+/// See [`HV_NPIEP_PREVENT_SGDT`].
+pub const HV_NPIEP_PREVENT_SIDT: u64 = 1 << 1;
+/// See [`HV_NPIEP_PREVENT_SGDT`].
+pub const HV_NPIEP_PREVENT_SLDT: u64 = 1 << 2;
+/// See [`HV_NPIEP_PREVENT_SGDT`].
+pub const HV_NPIEP_PREVENT_STR: u64 = 1 << 3;
 /// `HV_X64_MSR_CRASH_CTL`: the guest reports a crash.
 pub const HV_CRASH_CTL_NOTIFY: u64 = 1 << 63;
 /// `HV_X64_MSR_CRASH_CTL`: P3 is the address, and P4 the length, of a text.

@@ -7,7 +7,7 @@ use mshv_bindings::*;
 
 use crate::cases::memory_file;
 use crate::guests::{self, COUNTER, PLAYGROUND};
-use crate::run::{case, ensure, equal, Case, Outcome, Stop};
+use crate::run::{case, ensure, equal, eventually, Case, Outcome, Stop};
 use crate::sys::{self, sleep_ms, Errno, Memory, Random, Sys, PAGE};
 use crate::threads::{interrupted, moves, run_on, run_once, started, Running};
 use crate::vm::*;
@@ -253,6 +253,97 @@ fn chaos() -> Outcome {
     Ok(())
 }
 
+/// After UNMAP the VMM has its memory for itself: no call whose output was to go there writes any more. The VMM's thread
+/// interrupts the VP's wherever it is, which needs one CPU for both.
+fn output_removed() -> Outcome {
+    const INPUT: usize = 0x5000;
+    const OUTPUT: u64 = 0x18_0000;
+    const REGISTERS: u64 = 200;
+    const MARK: u32 = 0xa5a5_5a5a;
+    const GUEST_OS_ID: u32 = 0x9_0002;
+    let guest = super::messages::long_mode_in(guests::calls_64(), FLAGS, u64::MAX)?;
+    let vp = guest.vp().clone();
+    let mut input = vec![u64::MAX, 0xffff_fffe];
+    input.extend((0..REGISTERS / 2).map(|_| 0x2_0000 | (0x2_0000u64 << 32)));
+    for (at, word) in (INPUT..).step_by(8).zip(input) {
+        guest.memory.write(at, &word.to_le_bytes());
+    }
+    let output = Memory::new(PAGE);
+    guest.partition.map(OUTPUT, &output, RWX);
+    vp.set(&[
+        (GUEST_OS_ID, (1 << 63, 0)),
+        (0x2_0001, (0x50 | (REGISTERS << 32), 0)),
+        (0x2_0002, (INPUT as u64, 0)),
+        (0x2_0008, (OUTPUT, 0)),
+    ])
+    .map_err(|e| Stop::Fail(format!("registers: {e:?}")))?;
+    pin_to_one_cpu()?;
+    let running = Running::start(move |stop| loop {
+        match vp.run() {
+            Ok(message)
+                if message.header.message_type == hv_message_type_HVMSG_UNMAPPED_GPA
+                    && !stop.load(std::sync::atomic::Ordering::Relaxed) =>
+            {
+                sleep_ms(1)
+            }
+            Err(Errno(libc::EINTR)) if !stop.load(std::sync::atomic::Ordering::Relaxed) => {}
+            other => return other,
+        }
+    });
+    started(&guest.memory)?;
+    // RAX, which tells of the call before.
+    eventually("a call succeeds", 10, || {
+        (output.word(0), output.word(4)) == (0, REGISTERS as u32)
+    })?;
+    ahead_of_others()?;
+    let mut random = Random(5);
+    for round in 0..1000 {
+        std::thread::sleep(std::time::Duration::from_nanos(
+            20_000 + random.below(200_000),
+        ));
+        guest
+            .partition
+            .set_memory(OUTPUT, output.addr(), PAGE, UNMAP)
+            .map_err(|e| format!("UNMAP: {e:?}"))?;
+        for at in (0..PAGE).step_by(4) {
+            output.set_word(at, MARK);
+        }
+        std::thread::sleep(std::time::Duration::from_micros(300));
+        for at in (0..PAGE).step_by(4) {
+            let word = output.word(at);
+            ensure(word == MARK, || {
+                format!("round {round}: {word:#x} at {at:#x} after UNMAP")
+            })?;
+        }
+        guest.partition.map(OUTPUT, &output, RWX);
+    }
+    moves(&guest.memory, COUNTER)?;
+    interrupted(running.interrupt()?)
+}
+
+/// This thread, and those that it starts, run on one CPU.
+fn pin_to_one_cpu() -> Outcome {
+    // SAFETY: A zeroed set is an empty one.
+    let status = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(0, &mut set);
+        libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &set)
+    };
+    ensure(status == 0, || {
+        format!("sched_setaffinity: {:?}", sys::last())
+    })
+}
+
+/// This thread runs as soon as it can.
+fn ahead_of_others() -> Outcome {
+    let parameters = libc::sched_param { sched_priority: 1 };
+    // SAFETY: A structure that is only read.
+    let status = unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &parameters) };
+    ensure(status == 0, || {
+        format!("sched_setscheduler: {:?}", sys::last())
+    })
+}
+
 pub fn cases() -> Vec<Case> {
     const KINDS: [(&str, Backing); 3] = [
         ("small pages", Backing::Small),
@@ -285,6 +376,11 @@ pub fn cases() -> Vec<Case> {
         case("guest memory, a file: truncated", truncated),
         case("guest memory, a file: seen through another mapping", shared),
         case("guest memory: UNMAP while the guest runs", region_removed),
+        case(
+            "guest memory: UNMAP while a call's output goes there [A-17]",
+            output_removed,
+        )
+        .within(60),
         case("guest memory: 400 random changes under 2 VPs", chaos).within(60),
         case("guest memory: of the kernel is never given", || {
             let partition = Partition::ready();

@@ -412,7 +412,10 @@ pub fn cases() -> Vec<Case> {
             // PE, LMA; CPL 0.
             equal("execution state", state & 0x17, 0x14)
         }),
-        case("message: triple fault, as often as it is run", triple_fault),
+        case(
+            "message: triple fault, as often as it is run [H-P15]",
+            triple_fault,
+        ),
         case(
             "RUN_VP: without memory gives UNMAPPED_GPA at the reset vector",
             || {
@@ -440,7 +443,7 @@ pub fn cases() -> Vec<Case> {
     ];
     for &(name, registers) in IMPOSSIBLE {
         cases.push(case(
-            format!("RUN_VP, state that cannot be entered: {name}"),
+            format!("RUN_VP, state that cannot be entered: {name} [H-P11 H-P15]"),
             move || impossible(registers),
         ));
     }

@@ -260,7 +260,7 @@ pub fn cases() -> Vec<Case> {
         ),
         case("properties: statuses and values", statuses),
         case(
-            "properties: TIME_FREEZE stops a VP, its TSC and the reference counter",
+            "properties: TIME_FREEZE stops a VP, its TSC and the reference counter [F-TM11]",
             || freeze(1),
         )
         .within(60),

@@ -402,14 +402,15 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for row in ROWS {
         cases.push(case(
-            format!("registers, set and get: {}", row.label),
+            format!("registers, set and get: {} [H-P10]", row.label),
             || round_trip(row),
         ));
     }
     for &(label, name, values) in REFUSED {
-        cases.push(case(format!("registers, refused: {label}"), move || {
-            refused(name, values)
-        }));
+        cases.push(case(
+            format!("registers, refused: {label} [H-P11]"),
+            move || refused(name, values),
+        ));
     }
     cases.extend([
         case("registers: state after RESET", || {

@@ -198,7 +198,7 @@ fn snapshots() -> Outcome {
 
 pub fn cases() -> Vec<Case> {
     vec![case(
-        "snapshot: six times into a new partition, timers and SynIC armed",
+        "snapshot: six times into a new partition, timers and SynIC armed [F-TM11]",
         snapshots,
     )
     .within(60)]

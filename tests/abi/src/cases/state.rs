@@ -5,7 +5,7 @@
 use mshv_bindings::*;
 
 use crate::guests;
-use crate::run::{case, ensure, equal, errno, Case, Outcome, Stop};
+use crate::run::{case, ensure, equal, errno, good, Case, Outcome, Stop};
 use crate::sys::{self, sleep_ms, Errno, Memory, Sys, NOWHERE, PAGE};
 use crate::vm::names::*;
 use crate::vm::*;
@@ -473,6 +473,39 @@ fn bad_states() -> Outcome {
     equal("as it was", result.map_err(|Errno(e)| e), Ok(0))
 }
 
+/// What SET_VP_STATE gives the page is the guest's, and what the VMM's memory has is below it.
+fn overlay_apart() -> Outcome {
+    const SIMP: u32 = 0xa_0013;
+    const SIMP_STATE: u8 = 2;
+    const WORD: usize = 0x2_0010;
+    let guest = Guest::new(guests::peek_simp())?;
+    let (vp, memory) = (guest.vp(), &guest.memory);
+    memory.set_word(WORD, 0x1111);
+    let told = || -> Result<u32, Stop> {
+        let message = vp.message()?;
+        let value = super::messages::io(&message)?.rax as u32;
+        good("skip", crate::threads::skip(vp, &message))?;
+        Ok(value)
+    };
+    equal("without an overlay", told()?, 0x1111)?;
+    let page = Memory::new(PAGE);
+    page.set_word(0x10, 0x2222);
+    // The guest counts once more, in the page already.
+    vp.set_register(SIMP, 0x2_0001)?;
+    let (set, _) = transfer(vp, SET_VP_STATE, SIMP_STATE, PAGE as u32, page.addr());
+    good("SET_VP_STATE", set)?;
+    equal("with one", told()?, 0x2222)?;
+    equal("with one", told()?, 0x2222)?;
+    let (got, _) = transfer(vp, GET_VP_STATE, SIMP_STATE, PAGE as u32, page.addr());
+    good("GET_VP_STATE", got)?;
+    equal("saved", (page.word(0x10), page.word(0x14)), (0x2222, 2))?;
+    let below = (memory.word(WORD), memory.word(WORD + 4));
+    equal("below", below, (0x1111, 0))?;
+    vp.set_register(SIMP, 0)?;
+    equal("without an overlay", told()?, 0x1111)?;
+    equal("below", memory.word(WORD + 4), 1)
+}
+
 pub fn cases() -> Vec<Case> {
     vec![
         case(
@@ -501,6 +534,10 @@ pub fn cases() -> Vec<Case> {
         case("state: XSAVE, XMM5", || {
             round_trip(XSAVE, 160 + 16 * 5 + 3, 0xaa, 0)
         }),
+        case(
+            "state: a message page and the memory below it are saved apart [F-OV10]",
+            overlay_apart,
+        ),
         case("state: SIMP", || round_trip(2, 0x123, 0x55, PAGE)),
         case("state: SIEFP", || round_trip(3, 0xfff, 0xaa, PAGE)),
         // Count of timer 1.

@@ -12,6 +12,7 @@ const LEAF1_EDX_APIC: u32 = 1 << 9;
 const LEAF1_EDX_HTT: u32 = 1 << 28;
 const LEAF7_ECX_OSPKE: u32 = 1 << 4;
 const LEAF_8000_0001_EDX_SYSCALL: u32 = 1 << 11;
+const LEAF_8000_0007_EDX_TSC_INVARIANT: u32 = 1 << 8;
 
 /// APIC ids that `vp_count` VPs take up in a package, as a power of two.
 #[inline(always)]
@@ -81,6 +82,15 @@ pub(super) fn topology(subleaf: u32, vp: &VpCpuidInput) -> [u32; 4] {
 pub(super) fn leaf_8000_0001(mut r: [u32; 4], vp: &VpCpuidInput) -> [u32; 4] {
     if !vp.mode_64_bit {
         r[3] &= !LEAF_8000_0001_EDX_SYSCALL;
+    }
+    r
+}
+
+/// The TSC's bit is there when the guest has asked for it (F-TM15).
+#[inline(always)]
+pub(super) fn leaf_8000_0007(mut r: [u32; 4], vp: &VpCpuidInput) -> [u32; 4] {
+    if !vp.tsc_invariant {
+        r[3] &= !LEAF_8000_0007_EDX_TSC_INVARIANT;
     }
     r
 }

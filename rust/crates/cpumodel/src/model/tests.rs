@@ -14,11 +14,68 @@ fn vp() -> VpCpuidInput {
         xcr0: 7,
         apic_enabled: true,
         mode_64_bit: true,
+        tsc_invariant: true,
     }
 }
 
 fn shown(model: &CpuModel, leaf: u32, subleaf: u32, reg: Reg, bit: u32) -> bool {
     (model.lookup(leaf, subleaf, &vp())[reg as usize] >> bit) & 1 != 0
+}
+
+/// C-3D12: with VMX's help, unless the VMM disables it by its name.
+#[test]
+fn npiep() {
+    let bit = hvdef::HvProcessorFeatures0::NPIEP1_SUPPORT;
+    let of = |machine: &Machine| {
+        let m = build(&everything, machine);
+        (m.npiep(), m.banks().0.contains(bit))
+    };
+    assert_eq!(of(&machine()), (true, true));
+    let mut without = machine();
+    without.vmx.descriptor_exits = false;
+    assert_eq!(of(&without), (false, false));
+    let mut disabled = machine();
+    disabled.disabled.bank0 |= bit;
+    assert_eq!(of(&disabled), (false, false));
+}
+
+/// F-TM15: the bit needs a host whose TSC is invariant, and a guest that has asked; an override cannot put it back.
+#[test]
+fn invariant_tsc() {
+    let edx = |m: &CpuModel, tsc_invariant| {
+        let vp = VpCpuidInput {
+            tsc_invariant,
+            ..vp()
+        };
+        m.lookup(0x8000_0007, 0, &vp)[3]
+    };
+    let m = build(&everything, &machine());
+    assert_eq!((edx(&m, false), edx(&m, true)), (0, 1 << 8));
+    let not_the_kernel = Machine {
+        invariant_tsc: false,
+        ..machine()
+    };
+    assert_eq!(edx(&build(&everything, &not_the_kernel), true), 0);
+    let not_the_cpu = |leaf, subleaf| {
+        let [a, b, c, d] = everything(leaf, subleaf);
+        [a, b, c, if leaf == 0x8000_0007 { 0 } else { d }]
+    };
+    assert_eq!(edx(&build(&not_the_cpu, &machine()), true), 0);
+
+    let mut overrides = Overrides::new();
+    let all = Parameters {
+        input_eax: 0x8000_0007,
+        always_override: 1,
+        edx: 1 << 8,
+        edx_mask: !0,
+        ..Default::default()
+    };
+    overrides.register(&all).unwrap();
+    let vp = VpCpuidInput {
+        tsc_invariant: false,
+        ..vp()
+    };
+    assert_eq!(m.lookup_with(&overrides, 0x8000_0007, 0, || vp)[3], 0);
 }
 
 /// On a host that has all bits set, none of what does not work is shown.

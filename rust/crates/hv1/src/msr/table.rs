@@ -22,6 +22,7 @@ pub enum Access {
     GuestOsId,
     Hypercall,
     VpIndex,
+    Reset,
     VpRuntime,
     TimeRefCount,
     ReferenceTsc,
@@ -39,6 +40,7 @@ pub enum Access {
     Sint(u8),
     StimerConfig(u8),
     StimerCount(u8),
+    NpiepConfig,
     GuestIdle,
     /// The partition's statistics page; true: the internal one.
     StatsPartition(bool),
@@ -46,10 +48,7 @@ pub enum Access {
     StatsVp(bool),
     CrashParameter(u8),
     CrashControl,
-    /// A guest gets #GP, because no privilege opens it; a VMM reads, and may write, the reset value.
-    Absent {
-        reset: u64,
-    },
+    TscInvariantControl,
 }
 
 /// One synthetic MSR.
@@ -85,18 +84,17 @@ macro_rules! table {
     };
 }
 
-const ABSENT: Access = Access::Absent { reset: 0 };
-
 table! {
     "M-00" HV_X64_MSR_GUEST_OS_ID Partition ACCESS_HYPERCALL_MSRS Access::GuestOsId;
     "M-01" HV_X64_MSR_HYPERCALL Partition ACCESS_HYPERCALL_MSRS Access::Hypercall;
     "M-02" HV_X64_MSR_VP_INDEX Vp ACCESS_VP_INDEX Access::VpIndex;
-    "M-03" HV_X64_MSR_RESET Partition ACCESS_RESET_REG ABSENT;
+    "M-03" HV_X64_MSR_RESET Partition ACCESS_RESET_REG Access::Reset;
     "M-10" HV_X64_MSR_VP_RUNTIME Vp ACCESS_VP_RUN_TIME_REG Access::VpRuntime;
     "M-20" HV_X64_MSR_TIME_REF_COUNT Partition ACCESS_PARTITION_REFERENCE_COUNTER Access::TimeRefCount;
     "M-21" HV_X64_MSR_REFERENCE_TSC Partition ACCESS_PARTITION_REFERENCE_TSC Access::ReferenceTsc;
     "M-22" HV_X64_MSR_TSC_FREQUENCY Partition ACCESS_FREQUENCY_REGS Access::TscFrequency;
     "M-23" HV_X64_MSR_APIC_FREQUENCY VpVtl ACCESS_FREQUENCY_REGS Access::ApicFrequency;
+    "M-40" HV_X64_MSR_NPIEP_CONFIG VpVtl NONE Access::NpiepConfig;
     "M-70" HV_X64_MSR_EOI VpVtl ACCESS_INTR_CTRL_REGS Access::Eoi;
     "M-71" HV_X64_MSR_ICR VpVtl ACCESS_INTR_CTRL_REGS Access::Icr;
     "M-72" HV_X64_MSR_TPR VpVtl ACCESS_INTR_CTRL_REGS Access::Tpr;
@@ -141,6 +139,7 @@ table! {
     "M-100" HV_X64_MSR_CRASH_P3 Partition NONE Access::CrashParameter(3);
     "M-100" HV_X64_MSR_CRASH_P4 Partition NONE Access::CrashParameter(4);
     "M-105" HV_X64_MSR_CRASH_CTL Partition NONE Access::CrashControl;
+    "M-118" HV_X64_MSR_TSC_INVARIANT_CONTROL Partition ACCESS_TSC_INVARIANT_CONTROLS Access::TscInvariantControl;
 }
 
 /// Offsets from 0x40000000 that the index covers.

@@ -8,7 +8,10 @@
 
 use super::{find, page_of, Access, MsrError, Origin};
 use crate::{Overlay, OverlayKind, PartitionFeatures, Stimers, Synic};
-use hvdef::HV_SYNIC_VERSION_1;
+use hvdef::{
+    HvFeaturesEdx, HV_NPIEP_PREVENT_SGDT, HV_NPIEP_PREVENT_SIDT, HV_NPIEP_PREVENT_SLDT,
+    HV_NPIEP_PREVENT_STR, HV_SYNIC_VERSION_1,
+};
 
 /// Registers that are kept here.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -16,6 +19,7 @@ pub struct VpState {
     vp_assist_page: u64,
     /// Statistics pages: retail, internal.
     stats: [u64; 2],
+    npiep: u64,
     /// Synthetic interrupt controller.
     pub synic: Synic,
     /// Synthetic timers.
@@ -51,6 +55,8 @@ pub enum VpEffect {
         /// Where.
         gpn: Option<u64>,
     },
+    /// [`VpState::npiep`] changed.
+    Npiep,
     /// End of interrupt.
     Eoi,
     /// Write the local APIC's interrupt command register; format as in [`VpRead::Icr`].
@@ -78,9 +84,19 @@ pub fn read_vp_msr(
         Access::Tpr => Ok(VpRead::Tpr),
         Access::VpAssistPage => Ok(VpRead::Value(state.vp_assist_page)),
         Access::StatsVp(internal) => Ok(VpRead::Value(state.stats[usize::from(internal)])),
+        Access::NpiepConfig if has_npiep(features) => Ok(VpRead::Value(state.npiep)),
+        Access::NpiepConfig => Err(MsrError::GeneralProtection),
         Access::GuestIdle if origin == Origin::Guest => Ok(VpRead::Idle),
         access => return read_synic(access, state).map(|value| Ok(VpRead::Value(value))),
     })
+}
+
+const NPIEP_BITS: u64 =
+    HV_NPIEP_PREVENT_SGDT | HV_NPIEP_PREVENT_SIDT | HV_NPIEP_PREVENT_SLDT | HV_NPIEP_PREVENT_STR;
+
+/// No privilege opens the register: a bit of leaf 0x40000003 EDX does.
+const fn has_npiep(features: &PartitionFeatures) -> bool {
+    features.edx.contains(HvFeaturesEdx::NPIEP1_AVAILABLE)
 }
 
 fn read_synic(access: Access, state: &VpState) -> Option<u64> {
@@ -134,6 +150,12 @@ pub fn write_vp_msr(
             let kind = OverlayKind::stats(internal);
             Ok(overlay(kind, value, features, vp_index))
         }
+        // M-40: what is reserved is not ignored.
+        Access::NpiepConfig if has_npiep(features) && value & !NPIEP_BITS == 0 => {
+            state.npiep = value;
+            Ok(VpEffect::Npiep)
+        }
+        Access::NpiepConfig => Err(MsrError::GeneralProtection),
         Access::StimerConfig(n) => state
             .stimers
             .write_config(n, value)
@@ -189,11 +211,18 @@ fn overlay(kind: OverlayKind, value: u64, features: &PartitionFeatures, vp_index
 }
 
 impl VpState {
+    /// Bits `HV_NPIEP_PREVENT_*` of instructions that are #GP outside of CPL 0 (F-NP1).
+    #[inline]
+    pub const fn npiep(&self) -> u64 {
+        self.npiep
+    }
+
     /// State after creation and reset.
     pub const fn new() -> Self {
         Self {
             vp_assist_page: 0,
             stats: [0; 2],
+            npiep: 0,
             synic: Synic::new(),
             stimers: Stimers::new(),
         }
@@ -354,6 +383,30 @@ mod tests {
             assert_eq!(get(config, &s), value(0x1409));
             assert_eq!(get(count, &s), value(u64::from(n) + 9));
         }
+    }
+
+    /// M-40: four bits, and only where leaf 0x40000003 shows it.
+    #[test]
+    fn npiep() {
+        let mut s = VpState::new();
+        const MSR: u32 = HV_X64_MSR_NPIEP_CONFIG;
+        assert_eq!(get(MSR, &s), Some(Err(GP)));
+        assert_eq!(set(MSR, 0, &mut s), Some(Err(GP)));
+        let mut f = granted();
+        f.grant_npiep();
+        for value in 0..16 {
+            let w = write_vp_msr(MSR, value, Origin::Guest, &f, 0, &mut s);
+            assert_eq!(w, Some(Ok(VpEffect::Npiep)));
+            let r = read_vp_msr(MSR, Origin::Guest, &f, &s);
+            assert_eq!((r, s.npiep()), (Some(Ok(VpRead::Value(value))), value));
+        }
+        for bit in 4..64 {
+            let w = write_vp_msr(MSR, 1 << bit, Origin::Host, &f, 0, &mut s);
+            assert_eq!((w, s.npiep()), (Some(Err(GP)), 15));
+        }
+        let mut none = PartitionFeatures::new(HvSyntheticProcessorFeatures(1), limits());
+        none.grant_npiep();
+        assert_eq!(none.edx, HvFeaturesEdx::empty());
     }
 
     /// M-F0.

@@ -102,6 +102,54 @@ fn tpr_reserved_bits() -> Verdict {
     Pass
 }
 
+/// In x2APIC mode the architecture's MSRs and the synthetic ones are the same APIC's, whichever is used for what.
+fn beside_x2apic() -> Verdict {
+    require!(there(), "no AccessIntrCtrlRegs");
+    require!(cpuid::X2APIC.present(), "no x2APIC");
+    apic::init_best();
+    let x2 = |register| apic::x2apic_msr(register);
+    let (x2_tpr, x2_icr) = (x2(apic::TPR), x2(apic::ICR));
+    for class in 0..16 {
+        cpu::wrmsr(HV_X64_MSR_TPR, class << 4);
+        assert_eq!((cpu::rdmsr(x2_tpr), cpu::cr8()), (class << 4, class));
+        cpu::wrmsr(x2_tpr, (15 - class) << 4);
+        assert_eq!(cpu::rdmsr(HV_X64_MSR_TPR), (15 - class) << 4);
+    }
+    cpu::wrmsr(HV_X64_MSR_TPR, 0);
+    static BY_SYNTHETIC: AtomicU64 = AtomicU64::new(0);
+    idt::hook(0x51, |_| {
+        assert!(apic::vector_bit(ISR, 0x51));
+        if BY_SYNTHETIC.load(Ordering::Acquire) != 0 {
+            cpu::wrmsr(HV_X64_MSR_EOI, 0);
+        } else {
+            cpu::wrmsr(apic::x2apic_msr(apic::EOI), 0);
+        }
+        assert!(!apic::vector_bit(ISR, 0x51), "still in service");
+    });
+    let (id, command) = (u64::from(apic::id()), u64::from(0x51 | ICR_ASSERT));
+    let mut sent = 0;
+    for (icr, value) in [
+        // The synthetic register has the xAPIC's form.
+        (HV_X64_MSR_ICR, id << 56 | command),
+        (x2_icr, id << 32 | command),
+    ] {
+        for eoi in [0, 1] {
+            BY_SYNTHETIC.store(eoi, Ordering::Release);
+            cpu::wrmsr(icr, value);
+            assert!(apic::vector_bit(IRR, 0x51), "not pending at once");
+            let read = (cpu::rdmsr(HV_X64_MSR_ICR), cpu::rdmsr(x2_icr));
+            assert_eq!(read, (id << 56 | command, id << 32 | command));
+            cpu::take_interrupts();
+            sent += 1;
+            assert_eq!(idt::count(0x51), sent);
+        }
+    }
+    apic::set_mode(apic::Mode::Disabled);
+    apic::set_mode(apic::Mode::Xapic);
+    apic::init();
+    Pass
+}
+
 /// Readable, writable, and what lies below comes back.
 fn assist_page() -> Verdict {
     require!(there(), "no AccessIntrCtrlRegs");
@@ -196,6 +244,7 @@ image!(
         test!(icr_nmi, "M-71", icr_nmi),
         test!(tpr, "M-72", tpr),
         test!(tpr_reserved_bits, "M-72", tpr_reserved_bits),
+        test!(beside_x2apic, "F-AP4 M-70 M-71 M-72", beside_x2apic),
         test!(assist_page, "M-73 F-OV2 F-OV3", assist_page),
         test!(assist_page_private, "M-73", assist_page_private),
         test!(

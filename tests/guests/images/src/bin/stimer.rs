@@ -421,6 +421,40 @@ fn absent() -> Verdict {
     Pass
 }
 
+/// Two sources with one vector: both messages come, and each interrupts.
+fn shared_vector() -> Verdict {
+    require!(there(), "no synthetic timers");
+    let messages = Messages::enable(2, SINT_VECTOR.into());
+    cpu::wrmsr(SINT0 + 3, SINT_VECTOR.into());
+    idt::hook(SINT_VECTOR, |_| apic::eoi());
+    for (timer, sint_index) in [(0, 2), (1, 3)] {
+        cpu::wrmsr(config(timer), sint(sint_index) | AUTO_ENABLE);
+    }
+    let mut came = 0;
+    for round in 0..6 {
+        let (timer, mine, other) = if round % 2 == 0 { (0, 2, 3) } else { (1, 3, 2) };
+        cpu::wrmsr(count(timer), now() + SOON / 4);
+        cpu::sti();
+        assert!(time::reached(|| idt::count(SINT_VECTOR) == came + 1));
+        cpu::cli();
+        came += 1;
+        let kinds = (messages.kind(mine), messages.kind(other));
+        assert_eq!(kinds, (TIMER_EXPIRED, 0), "timer {timer}");
+        messages.take(mine);
+    }
+    // Both at once: one interrupt may be for both.
+    let due = now() + SOON / 4;
+    cpu::wrmsr(count(0), due);
+    cpu::wrmsr(count(1), due);
+    cpu::sti();
+    let both = || [2, 3].iter().all(|s| messages.kind(*s) == TIMER_EXPIRED);
+    assert!(time::reached(both), "one message is lost");
+    assert!(time::reached(|| idt::count(SINT_VECTOR) > came));
+    cpu::cli();
+    Messages::disable();
+    Pass
+}
+
 image!(
     "stimer",
     [
@@ -442,6 +476,7 @@ image!(
         test!(masked, "F-SY3 K-13", masked),
         test!(polling, "F-SY6 K-15 C-3D17", polling),
         test!(auto_eoi, "F-SY5", auto_eoi),
+        test!(shared_vector, "F-SY7", shared_vector),
         test!(every_vp, "M-B0 F-TM8", every_vp),
         test!(guest_idle, "M-F0 F-ID1 C-3A10 C-3D5", guest_idle),
         test!(absent, "C-R8", absent),

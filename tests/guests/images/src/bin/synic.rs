@@ -6,7 +6,7 @@
 use core::sync::atomic::{AtomicU64, Ordering};
 use guest::expect::{wrmsr_gp, wrmsr_sticks};
 use guest::synic::*;
-use guest::{cpu, image, paging, probe, require, smp, test, Pass, Verdict};
+use guest::{cpu, hv, idt, image, paging, probe, require, smp, test, Pass, Verdict};
 
 fn reset_values() -> Verdict {
     require!(there(), "no SynIC");
@@ -110,6 +110,69 @@ fn pages_on_each_other() -> Verdict {
     Pass
 }
 
+/// Where an overlay hides a page table, a walk may find one or the other or nothing; the guest goes on, and finds the
+/// table again afterwards.
+fn page_table_hidden() -> Verdict {
+    require!(there(), "no SynIC");
+    const VA: u64 = paging::WINDOW + 0x4000_0000;
+    const HIDDEN: u64 = 0x1111;
+    const SHOWN: u64 = 0x2222;
+    let (hidden, shown) = (paging::frame(), paging::frame());
+    // SAFETY: pages of this test.
+    unsafe {
+        (hidden as *mut u64).write_volatile(HIDDEN);
+        (shown as *mut u64).write_volatile(SHOWN);
+    }
+    let rights = paging::P | paging::RW;
+    paging::map(VA, hidden, rights);
+    let entry = paging::entry(paging::root(), VA, 1);
+    let table = entry as *const AtomicU64 as u64 & !0xfff;
+    let walk = |what: &str| {
+        cpu::invlpg(VA);
+        match probe::read(VA) {
+            Ok(HIDDEN | SHOWN) => {}
+            Err(fault) if fault.vector == idt::PF => {}
+            other => panic!("{what}: {other:?}"),
+        }
+    };
+    walk("no overlay");
+    // Writable: empty, then with another entry.
+    cpu::wrmsr(SIMP, table | 1);
+    walk("an empty message page");
+    entry.store(shown | rights, Ordering::Release);
+    walk("a message page");
+    entry.store(0, Ordering::Release);
+    cpu::wrmsr(SIMP, 0);
+    // Read-only, and the first word may be a valid entry whose Accessed bit cannot be set.
+    const REFERENCE_TSC: u32 = hv::HV_X64_MSR_REFERENCE_TSC;
+    if hv::privilege(hv::ACCESS_REF_TSC) {
+        // What it may map then.
+        let zero = probe::read(0);
+        cpu::wrmsr(REFERENCE_TSC, table | 1);
+        cpu::invlpg(VA);
+        let read = probe::read(VA);
+        cpu::wrmsr(REFERENCE_TSC, 0);
+        match read {
+            Err(fault) if fault.vector == idt::PF => {}
+            Ok(HIDDEN) => {}
+            other if other == zero => {}
+            other => panic!("the reference TSC page: {other:?}"),
+        }
+    }
+    hv::enable_page(table).expect("enable");
+    cpu::invlpg(VA);
+    let read = probe::read(VA);
+    hv::disable_page().expect("disable");
+    assert!(
+        !matches!(read, Err(fault) if fault.vector != idt::PF),
+        "the hypercall page: {read:?}"
+    );
+    cpu::invlpg(VA);
+    assert_eq!(probe::read(VA), Ok(HIDDEN), "the table did not come back");
+    paging::unmap(VA);
+    Pass
+}
+
 fn out_of_range() -> Verdict {
     require!(there(), "no SynIC");
     let above = 1u64 << guest::cpuid::physical_address_bits().min(51);
@@ -159,6 +222,70 @@ fn private() -> Verdict {
     Pass
 }
 
+/// INIT is a way to reset a VP (TLFS 15.5.1.4): registers, pages and timers are as at its creation.
+fn init_resets() -> Verdict {
+    require!(there(), "no SynIC");
+    require!(
+        guest::cpuid::leaf(0x4000_0000).ebx == u32::from_le_bytes(*b"Micr"),
+        "not Hyper-V"
+    );
+    let cpus = smp::start();
+    require!(cpus > 1, "one processor");
+    static FRAMES: AtomicU64 = AtomicU64::new(0);
+    FRAMES.store(paging::frames(2 * cpus as u64), Ordering::Release);
+    fn frames(cpu: u64) -> (u64, u64) {
+        let first = FRAMES.load(Ordering::Acquire) + (2 * cpu << 12);
+        (first, first + 0x1000)
+    }
+    extern "C" fn spoil(cpu: u64) {
+        let (messages, flags) = frames(cpu);
+        for page in [messages, flags] {
+            // SAFETY: this VP's pages, which are about to be hidden.
+            unsafe { (page as *mut u64).write_volatile(0x1111) };
+        }
+        cpu::wrmsr(SIMP, messages | 1);
+        cpu::wrmsr(SIEFP, flags | 1);
+        cpu::wrmsr(SINT0 + 3, 0x43);
+        cpu::wrmsr(SCONTROL, 1);
+        cpu::wrmsr(config(1), direct(0x44));
+        cpu::wrmsr(count(1), now() + 1_000_000_000_000);
+        cpu::wrmsr(config(1), direct(0x44) | ENABLE);
+        for page in [messages, flags] {
+            // SAFETY: this VP's overlays.
+            unsafe { ((page + 0x800) as *mut u64).write_volatile(0x2222) };
+        }
+    }
+    extern "C" fn look(cpu: u64) {
+        for (msr, value) in [
+            (SCONTROL, 0),
+            (SIMP, 0),
+            (SIEFP, 0),
+            (SINT0 + 3, MASKED),
+            (config(1), 0),
+            (count(1), 0),
+        ] {
+            assert_eq!(cpu::rdmsr(msr), value, "MSR {msr:#x}");
+        }
+        let (messages, flags) = frames(cpu);
+        for (msr, page) in [(SIMP, messages), (SIEFP, flags)] {
+            assert_eq!(probe::read(page), Ok(0x1111), "still hidden");
+            cpu::wrmsr(msr, page | 1);
+            let content = (probe::read(page), probe::read(page + 0x800));
+            cpu::wrmsr(msr, 0);
+            assert_eq!(content, (Ok(0), Ok(0)), "page of MSR {msr:#x}");
+        }
+    }
+    for other in 1..cpus {
+        smp::on(other, spoil, other as u64);
+    }
+    smp::restart();
+    assert_eq!(smp::count(), cpus, "some did not come back");
+    for other in 1..cpus {
+        smp::on(other, look, other as u64);
+    }
+    Pass
+}
+
 image!(
     "synic",
     [
@@ -166,7 +293,13 @@ image!(
         test!(sint_values, "M-90 F-SY12", sint_values),
         test!(pages_are_overlays, "M-82 M-83 F-OV2", pages_are_overlays),
         test!(pages_on_each_other, "F-OV4 F-OV6", pages_on_each_other),
+        test!(page_table_hidden, "F-OV8", page_table_hidden),
         test!(out_of_range, "F-OV5", out_of_range),
         test!(private, "M-80 F-OV7", private),
+        test!(
+            init_resets,
+            "M-80 M-82 M-83 M-90 M-B0 M-B1 F-OV6 F-TM1",
+            init_resets
+        ),
     ]
 );

@@ -343,6 +343,8 @@ fn get_register_errors() -> Verdict {
     let names = [CR3, VP_INDEX_NAME, NO_NAME, CR3];
     assert_eq!(get(&pages, SELF_VP, &names), INVALID_PARAMETER | reps(2));
     assert_eq!(pages.word(0), cpu::cr3());
+    // Nothing of the element that fails, nor of those behind it.
+    assert_eq!([4, 5, 6, 7].map(|i| pages.word(i)), [!0; 4]);
     assert_eq!(get(&pages, NO_VP, &[CR3]), INVALID_VP_INDEX);
     // A VP that waits or runs has its registers for itself.
     let other = u64::from(own_index() == 0);
@@ -394,6 +396,7 @@ fn set_registers() -> Verdict {
         let list = [(DR0, value), (name, value), (DR0, 1)];
         assert_eq!(set(&pages, &list), INVALID_PARAMETER | reps(1), "{name:#x}");
         assert_eq!(cpu::dr0(), value);
+        assert_eq!(cpu::rdmsr(msr::IA32_KERNEL_GS_BASE), 0xabc0);
     }
     cpu::set_dr0(0);
     cpu::wrmsr(msr::IA32_KERNEL_GS_BASE, 0);
@@ -621,8 +624,8 @@ image!(
         test!(fast_output, "A-13 C-3D15 C-3B19 K-21", fast_output),
         test!(parameters_in_overlay, "A-19 F-OV2", parameters_in_overlay),
         test!(get_registers, "H-50 C-3B17 K-29", get_registers),
-        test!(get_register_errors, "H-50 A-21", get_register_errors),
-        test!(set_registers, "H-51 A-21 K-29", set_registers),
+        test!(get_register_errors, "H-50 A-21 A-22", get_register_errors),
+        test!(set_registers, "H-51 A-21 A-22 K-29", set_registers),
         test!(set_own_path, "H-51 A-23", set_own_path),
         test!(start_errors, "H-99 K-29", start_errors),
         test!(starts, "H-99 C-3B21", starts),

@@ -42,6 +42,13 @@ image!(
             synthetic::read_only
         ),
         test!(synthetic_initial, "M-00 M-01 M-03 M-21", synthetic::initial),
+        test!(npiep, "M-40 C-3D12 F-NP1", synthetic::npiep),
+        test!(synthetic_reset, "M-03 C-3A7", synthetic::reset),
+        test!(
+            tsc_invariant,
+            "M-118 C-3A15 F-TM15",
+            synthetic::tsc_invariant
+        ),
         test!(crash, "M-100 M-105 F-CR1 C-3D10 K-23", synthetic::crash),
         test!(guest_os_id, "M-00", synthetic::guest_os_id),
         test!(vp_index, "M-02", synthetic::vp_index),

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! MSRs 0x40000000 to 0x400001ff: there when their privilege is, else #GP.
 
+use core::arch::asm;
 use core::sync::atomic::{AtomicU64, Ordering};
 use guest::cpuid::leaf;
 use guest::expect::{rdmsr_gp, wrmsr_gp, wrmsr_sticks};
 use guest::hv::*;
-use guest::{cpu, hv, probe, require, smp, time, Pass, Verdict};
+use guest::{cpu, hv, idt, probe, require, smp, time, user, Pass, Verdict};
 
 /// The register and bit of leaf 3 that opens an MSR; `None` for MSRs that no
 /// privilege opens.
@@ -96,6 +97,124 @@ pub fn initial() -> Verdict {
         }
         assert_eq!(probe::rdmsr(0x4000_0081), Ok(1), "SVERSION");
     }
+    Pass
+}
+
+/// Each of the four instructions: #GP at CPL 3 if and only if its bit is set, the same as ever at CPL 0, where also what
+/// loads the registers works.
+pub fn npiep() -> Verdict {
+    const CONFIG: u32 = 0x4000_0040;
+    require!(open(CONFIG), "no NPIEP");
+    // Into memory at RSP - 16, or into EAX; UD2 behind.
+    const SGDT: [u8; 7] = [0x0f, 0x01, 0x44, 0x24, 0xf0, 0x0f, 0x0b];
+    const SIDT: [u8; 7] = [0x0f, 0x01, 0x4c, 0x24, 0xf0, 0x0f, 0x0b];
+    const SLDT: [u8; 7] = [0x0f, 0x00, 0x44, 0x24, 0xf0, 0x0f, 0x0b];
+    const STR: [u8; 7] = [0x0f, 0x00, 0x4c, 0x24, 0xf0, 0x0f, 0x0b];
+    const SLDT_EAX: [u8; 7] = [0x0f, 0x00, 0xc0, 0x90, 0x90, 0x0f, 0x0b];
+    const STR_EAX: [u8; 7] = [0x0f, 0x00, 0xc8, 0x90, 0x90, 0x0f, 0x0b];
+    const SMSW_EAX: [u8; 7] = [0x0f, 0x01, 0xe0, 0x90, 0x90, 0x0f, 0x0b];
+    let user_runs = |code: &[u8; 7]| {
+        let end = user::run(code, 0);
+        match (end.vector as u8, end.rip - user::CODE) {
+            (idt::UD, 5) => true,
+            (idt::GP, 0) => {
+                assert_eq!(end.error, 0);
+                false
+            }
+            other => panic!("{code:x?}: {other:x?}"),
+        }
+    };
+    fn tables() -> ([u8; 10], [u8; 10], u16, u16) {
+        let (mut gdt, mut idt) = ([0; 10], [0; 10]);
+        let (ldt, task): (u64, u64);
+        // SAFETY: stores what the registers have, and loads it again.
+        unsafe {
+            asm!(
+                "sgdt [{g}]", "sidt [{i}]", "sldt {l}", "str {t}",
+                "lgdt [{g}]", "lidt [{i}]", "lldt {l:x}",
+                g = in(reg) gdt.as_mut_ptr(), i = in(reg) idt.as_mut_ptr(), l = out(reg) ldt, t = out(reg) task,
+            );
+        }
+        (gdt, idt, ldt as u16, task as u16)
+    }
+    assert_eq!(cpu::rdmsr(CONFIG), 0);
+    for bit in 4..64 {
+        wrmsr_gp(CONFIG, 1 << bit);
+    }
+    let before = tables();
+    for config in (0..16).chain([0]) {
+        wrmsr_sticks(CONFIG, config);
+        for (code, bit) in [
+            (&SGDT, 0),
+            (&SIDT, 1),
+            (&SLDT, 2),
+            (&SLDT_EAX, 2),
+            (&STR, 3),
+            (&STR_EAX, 3),
+        ] {
+            let allowed = config >> bit & 1 == 0;
+            let runs = user_runs(code);
+            if runs != allowed {
+                cpu::wrmsr(CONFIG, 0);
+                panic!("{config:#x}: {code:x?}: {runs}");
+            }
+        }
+        assert!(user_runs(&SMSW_EAX), "SMSW, {config:#x}");
+        let now = tables();
+        if now != before {
+            cpu::wrmsr(CONFIG, 0);
+            panic!("{config:#x}: {now:?}, {before:?}");
+        }
+    }
+    Pass
+}
+
+/// It reads zero, and only bit 0 does something. That is the image `reset`'s.
+pub fn reset() -> Verdict {
+    require!(hv::privilege(ACCESS_RESET), "no RESET");
+    assert_eq!(probe::wrmsr(HV_X64_MSR_RESET, 0), Ok(()));
+    assert_eq!(probe::rdmsr(HV_X64_MSR_RESET), Ok(0));
+    for bit in 1..64 {
+        wrmsr_gp(HV_X64_MSR_RESET, 1 << bit);
+        wrmsr_gp(HV_X64_MSR_RESET, 1 | 1 << bit);
+    }
+    Pass
+}
+
+/// The TSC's bit in leaf 0x80000007 comes with the control, on all VPs, and stays.
+pub fn tsc_invariant() -> Verdict {
+    const CONTROL: u32 = 0x4000_0118;
+    require!(open(CONTROL), "no TSC_INVARIANT_CONTROL");
+    static SHOWN: AtomicU64 = AtomicU64::new(0);
+    extern "C" fn look(cpu: u64) {
+        let edx = leaf(0x8000_0007).edx;
+        assert_eq!(edx & !(1 << 8), 0, "leaf 0x80000007");
+        SHOWN.fetch_or(u64::from(edx >> 8 & 1) << cpu, Ordering::AcqRel);
+    }
+    let shown = || {
+        SHOWN.store(0, Ordering::Release);
+        look(0);
+        for other in 1..smp::start() {
+            smp::on(other, look, other as u64);
+        }
+        SHOWN.load(Ordering::Acquire)
+    };
+    let cpus = smp::start();
+    let all = (1u64 << cpus) - 1;
+    if cpu::rdmsr(CONTROL) == 0 {
+        assert_eq!(shown(), 0, "shown without being asked for");
+        assert_eq!(probe::wrmsr(CONTROL, 0), Ok(()));
+        for bit in 1..64 {
+            wrmsr_gp(CONTROL, 1 << bit);
+            wrmsr_gp(CONTROL, 1 | 1 << bit);
+        }
+        assert_eq!((cpu::rdmsr(CONTROL), shown()), (0, 0));
+    }
+    wrmsr_sticks(CONTROL, 1);
+    wrmsr_sticks(CONTROL, 1);
+    assert_eq!(shown(), all);
+    wrmsr_gp(CONTROL, 0);
+    assert_eq!((cpu::rdmsr(CONTROL), shown()), (1, all));
     Pass
 }
 
