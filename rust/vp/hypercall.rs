@@ -135,6 +135,10 @@ impl Call<'_> {
             CallId::SetVpRegisters => self.set_registers(own, &input),
             CallId::PostMessage => self.post_message(&input),
             CallId::SignalEvent => self.signal_event(&input),
+            // Whoever gave the privilege has the debugger.
+            CallId::PostDebugData | CallId::RetrieveDebugData | CallId::ResetDebugSession => {
+                Err(Ok(Missing::Call(Called::Intercepted)))
+            }
             // The parent's calls; the doors have kept them out.
             _ => Err(missing(HV_STATUS_INVALID_HYPERCALL_CODE)),
         }

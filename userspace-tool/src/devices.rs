@@ -3,6 +3,7 @@
 
 pub mod bus;
 pub mod debug_exit;
+pub mod debugger;
 pub mod ioapic;
 pub mod power;
 pub mod serial;

@@ -13,12 +13,14 @@ pub enum Message<'a> {
     Memory(&'a hv_x64_memory_intercept_message),
     /// A local APIC ended the service of a level-triggered interrupt with this vector.
     Eoi(u8),
-    /// An MSR was accessed that hvrsctl intercepts.
+    /// An MSR was accessed that hvrsctl intercepts, or has.
     Msr(&'a hv_x64_msr_intercept_message),
     /// Triple fault at this RIP.
     UnrecoverableException(u64),
     /// The guest wrote HV_X64_MSR_RESET.
     Reset,
+    /// A hypercall that this program answers.
+    Hypercall(&'a hv_x64_hypercall_intercept_message),
     /// Nothing is to be done.
     Nothing,
     /// A message that was not asked for: its type, and the RIP.
@@ -50,6 +52,7 @@ pub fn decode(message: &hv_message) -> Message<'_> {
                     Message::UnrecoverableException(fault.header.rip)
                 }
             }
+            hv_message_type_HVMSG_HYPERCALL_INTERCEPT => Message::Hypercall(&*payload.cast()),
             // The local APICs are in the module, and HLT with them.
             hv_message_type_HVMSG_X64_HALT | hv_message_type_HVMSG_NONE => Message::Nothing,
             other => {

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use ::hvdef::HV_X64_MSR_CRASH_CTL;
 use iced_x86::Register;
 use mshv_bindings::*;
 use mshv_ioctls::{MshvError, VcpuFd};
@@ -10,6 +11,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::crash;
 use crate::devices::bus::Bus;
+use crate::devices::debugger::Debugger;
 use crate::memory::GuestMemoryMmap;
 use crate::mmio_emulate::{self, EmulateError};
 use crate::mshv::{self, Message, PortAccess};
@@ -22,6 +24,8 @@ pub struct Machine {
     pub bus: Bus,
     /// RAM.
     pub memory: GuestMemoryMmap,
+    /// What the guest's kernel debugger talks to.
+    pub debugger: Option<Debugger>,
     /// Where the end of the run is reported.
     pub exit: Arc<ExitSlot>,
 }
@@ -67,6 +71,7 @@ impl Vp {
                 Ok(())
             }
             Message::Msr(message) => self.msr(message),
+            Message::Hypercall(message) => self.hypercall(message),
             Message::UnrecoverableException(rip) => self.fault(rip, "triple fault"),
             Message::Reset => Err(Box::new(Outcome::Reset)),
             Message::Nothing => Ok(()),
@@ -198,9 +203,18 @@ impl Vp {
             .map_err(|error| Box::new(self.failed("setting registers", &error)))
     }
 
-    /// The guest writes to the only MSR that is intercepted, HV_X64_MSR_CRASH_CTL.
+    /// A write of HV_X64_MSR_CRASH_CTL, the only MSR that is intercepted, or an access to one of the debugger's.
     #[cold]
     fn msr(&self, message: &hv_x64_msr_intercept_message) -> Result<(), Ended> {
+        match (message.msr_number, &self.machine.debugger) {
+            (HV_X64_MSR_CRASH_CTL, _) => self.crash(message),
+            (number, Some(debugger)) => self.debugger_msr(debugger, number, message),
+            _ => self.fault(message.header.rip, "an MSR that nobody asked for"),
+        }
+    }
+
+    #[cold]
+    fn crash(&self, message: &hv_x64_msr_intercept_message) -> Result<(), Ended> {
         let control = (message.rdx << 32) | (message.rax & 0xffff_ffff);
         let parameters = registers::crash_parameters(&self.fd)
             .map_err(|error| self.failed("reading registers", &error))?;
@@ -215,6 +229,55 @@ impl Vp {
             eprintln!("hvrsctl: {}", crash::report(&crash, &text));
         }
         registers::set_rip_rax(&self.fd, next_rip(&message.header), None)
+            .map_err(|error| Box::new(self.failed("setting registers", &error)))
+    }
+
+    #[cold]
+    fn debugger_msr(
+        &self,
+        debugger: &Debugger,
+        number: u32,
+        message: &hv_x64_msr_intercept_message,
+    ) -> Result<(), Ended> {
+        let header = &message.header;
+        let mut cpu = registers::cpu_state(&self.fd)
+            .map_err(|error| self.failed("reading registers", &error))?;
+        if is_write(header) {
+            debugger.write_msr(number, (message.rdx << 32) | (message.rax & 0xffff_ffff));
+        } else {
+            let value = debugger.read_msr(number);
+            cpu.gpr[0] = value & 0xffff_ffff;
+            cpu.gpr[2] = value >> 32;
+        }
+        cpu.rip = next_rip(header);
+        registers::set_cpu_state(&self.fd, &cpu)
+            .map_err(|error| Box::new(self.failed("setting registers", &error)))
+    }
+
+    /// A call of the debugger's; there are no others.
+    #[cold]
+    fn hypercall(&self, message: &hv_x64_hypercall_intercept_message) -> Result<(), Ended> {
+        let header = &message.header;
+        let Some(debugger) = &self.machine.debugger else {
+            return self.fault(header.rip, "a hypercall that nobody asked for");
+        };
+        let mut cpu = registers::cpu_state(&self.fd)
+            .map_err(|error| self.failed("reading registers", &error))?;
+        let [rax, rcx, rdx, rbx, rsi, rdi, r8] = [0, 1, 2, 3, 6, 7, 8];
+        let long = mshv::bitness(header) == 64;
+        let pair = |high: usize, low: usize| (cpu.gpr[high] << 32) | (cpu.gpr[low] & 0xffff_ffff);
+        let (control, input, output) = if long {
+            (cpu.gpr[rcx], cpu.gpr[rdx], cpu.gpr[r8])
+        } else {
+            (pair(rdx, rax), pair(rbx, rcx), pair(rdi, rsi))
+        };
+        let status = debugger.call(control, input, output, || self.machine.exit.is_set());
+        cpu.gpr[rax] = status.0.into();
+        if !long {
+            cpu.gpr[rdx] = 0;
+        }
+        cpu.rip = next_rip(header);
+        registers::set_cpu_state(&self.fd, &cpu)
             .map_err(|error| Box::new(self.failed("setting registers", &error)))
     }
 

@@ -14,6 +14,7 @@ use vm_memory::{Bytes, GuestAddress};
 use crate::acpi;
 use crate::devices::bus::Bus;
 use crate::devices::debug_exit::DebugExit;
+use crate::devices::debugger::Debugger;
 use crate::devices::ioapic::{InterruptSink, IoApic, Message};
 use crate::devices::power::{self, Power};
 use crate::devices::serial::{Output, SerialPort};
@@ -40,6 +41,8 @@ pub struct VmConfig {
     pub disks: Vec<(std::path::PathBuf, bool)>,
     /// Whether the debug-exit port is there.
     pub debug_exit: bool,
+    /// The kernel debugger that the guest's talks to.
+    pub debugger: Option<std::net::SocketAddr>,
 }
 
 /// A VM that runs. Dropping it ends the run and waits for the VPs' threads.
@@ -78,7 +81,7 @@ impl Vm {
         memory.write_slice(&power::RESET_CODE, GuestAddress(layout::RESET_VECTOR))?;
         memory.write_obj(registers::boot_gdt(entry), GuestAddress(layout::GDT))?;
 
-        let partition = Arc::new(create_partition()?);
+        let partition = Arc::new(create_partition(config)?);
         let ioapic = Arc::new(IoApic::new(Box::new(Partition(partition.clone()))));
         let exit = Arc::new(ExitSlot::new()?);
         let mut virtio = Vec::new();
@@ -111,7 +114,19 @@ impl Vm {
                 .map_user_memory(region)
                 .map_err(explain("mapping guest memory"))?;
         }
-        let machine = Arc::new(Machine { bus, memory, exit });
+        let debugger = match config.debugger {
+            Some(peer) => Some(
+                Debugger::new(peer, memory.clone())
+                    .with_context(|| format!("cannot open a socket to {peer}"))?,
+            ),
+            None => None,
+        };
+        let machine = Arc::new(Machine {
+            bus,
+            memory,
+            debugger,
+            exit,
+        });
         let mut vps = Vec::new();
         for index in 0..config.cpus {
             let fd = partition
@@ -168,7 +183,7 @@ pub fn install_kick_handler() -> Result<()> {
         .context("cannot install a signal handler")
 }
 
-fn create_partition() -> Result<VmFd> {
+fn create_partition(config: &VmConfig) -> Result<VmFd> {
     let hypervisor = open_hypervisor()?;
     let flags = (1 << MSHV_PT_BIT_LAPIC)
         | (1 << MSHV_PT_BIT_X2APIC)
@@ -190,10 +205,14 @@ fn create_partition() -> Result<VmFd> {
             mshv::synthetic_features(),
         )
         .map_err(explain("choosing the partition's Hyper-V features"))?;
+    let mut privileges = HvPartitionPrivilege::ACCESS_STATS_REG;
+    if config.debugger.is_some() {
+        privileges |= HvPartitionPrivilege::ACCESS_DEBUG_REGS | HvPartitionPrivilege::DEBUGGING;
+    }
     partition
         .set_partition_property(
             hv_partition_property_code_HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS,
-            HvPartitionPrivilege::ACCESS_STATS_REG.bits(),
+            privileges.bits(),
         )
         .map_err(explain("choosing the partition's privileges"))?;
     partition

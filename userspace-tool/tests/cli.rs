@@ -132,6 +132,7 @@ fn wrong_options_show_the_usage() {
         &["start", "--console", "printer"],
         &["start", "--name", "../x"],
         &["start", "--on-reboot", "explode"],
+        &["start", "--debug", "somewhere"],
         &["fly"],
     ] {
         assert_eq!(hvrsctl(arguments).status.code(), Some(2), "{arguments:?}");

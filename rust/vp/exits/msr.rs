@@ -105,6 +105,13 @@ fn read_synthetic(r: &mut Running<'_>, msr: u32) -> bool {
         None => leave(r, Leave::ReadMsr(msr)),
         Some(Err(_)) => fault(r, vector::GP, 0),
         Some(Ok(VpRead::Value(value))) => give(r, value),
+        Some(Ok(VpRead::Vmm)) => leave(
+            r,
+            Leave::Msr {
+                number: msr,
+                write: false,
+            },
+        ),
         Some(Ok(VpRead::Idle)) => {
             give(r, 0);
             super::idle(r)
@@ -144,6 +151,15 @@ fn write_synthetic(r: &mut Running<'_>, msr: u32, value: u64) -> bool {
         Some(Ok(VpEffect::Npiep)) => {
             super::npiep::follow(r.core, &r.window.vmcs);
             Effect::None
+        }
+        Some(Ok(VpEffect::Vmm)) => {
+            return leave(
+                r,
+                Leave::Msr {
+                    number: msr,
+                    write: true,
+                },
+            )
         }
         Some(Ok(VpEffect::Timers)) => {
             r.core.run_stimers_soon();

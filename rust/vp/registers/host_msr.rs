@@ -70,7 +70,7 @@ pub(super) fn synthetic<V: Reach>(
                 Some(Ok(VpRead::Icr)) => Ok(core.lapic.icr()),
                 // A command: nothing is kept.
                 Some(Err(_)) if number == HV_X64_MSR_EOI => Ok(0),
-                Some(Ok(VpRead::Idle) | Err(_)) => Err(BAD),
+                Some(Ok(VpRead::Idle | VpRead::Vmm) | Err(_)) => Err(BAD),
                 None => partition
                     .read_msr(number, V::ORIGIN, &Env::new(core, config))
                     .map_err(|_| BAD),

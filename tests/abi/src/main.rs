@@ -3,6 +3,7 @@
 //! signals, kills and changes of memory. Needs root and the module loaded.
 //!
 //! usage: abi [--module PATH] [FILTER...]: with PATH also unloads and loads the module. FILTER: part of a case's name.
+//!        abi --echo PORT: sends back what comes by UDP to this port of 127.0.0.1, for ever.
 
 mod cases;
 mod events;
@@ -15,6 +16,11 @@ mod vm;
 
 fn main() {
     let mut filters: Vec<String> = std::env::args().skip(1).collect();
+    if let [first, port] = &filters[..] {
+        if first == "--echo" {
+            echo(port.parse().expect("a port"));
+        }
+    }
     let mut module = None;
     if filters.first().is_some_and(|first| first == "--module") {
         filters.remove(0);
@@ -25,4 +31,15 @@ fn main() {
     let count = run::run(&cases::all(module), &filters);
     println!("done {} {}", count.passed, count.failed);
     std::process::exit(i32::from(count.failed != 0));
+}
+
+/// The other side of a guest's debugger.
+fn echo(port: u16) -> ! {
+    let socket = std::net::UdpSocket::bind(("127.0.0.1", port)).expect("a socket");
+    let mut buffer = [0; 4096];
+    loop {
+        if let Ok((len, from)) = socket.recv_from(&mut buffer) {
+            let _ = socket.send_to(&buffer[..len], from);
+        }
+    }
 }

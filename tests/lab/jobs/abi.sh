@@ -10,4 +10,9 @@ insmod hvrs.ko || exit
 echo "begin abi"
 abi --module "$PWD/hvrs.ko" 2>&1
 echo "end abi $? 0"
+ip link set lo up 2> /dev/null || ifconfig lo 127.0.0.1 up
+abi --echo 50000 &
+echo=$!
+guest debug 1 --kernel guests/debug --debug-exit --debug 127.0.0.1:50000 --cpus 1 --memory 128
+kill $echo
 rmmod hvrs

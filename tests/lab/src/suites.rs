@@ -158,7 +158,7 @@ pub const BOOTS: &[Boot] = &[
         name: "abi",
         cpus: 2,
         job: "abi.sh",
-        needs: &[Need::Abi],
+        needs: &[Need::Abi, Need::MicroGuests],
         timeout: 1200,
         ..BASE
     },
@@ -172,7 +172,7 @@ pub const BOOTS: &[Boot] = &[
         name: "abi-kvm",
         kvm: true,
         job: "abi.sh",
-        needs: &[Need::Abi],
+        needs: &[Need::Abi, Need::MicroGuests],
         timeout: 1200,
         ..BASE
     },

@@ -2,6 +2,7 @@
 //! `hvrsctl start`.
 
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -56,6 +57,9 @@ pub struct Start {
     /// What to do when the guest reboots
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnReboot::Restart)]
     on_reboot: OnReboot,
+    /// Kernel debugger that the guest's talks to, by UDP
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    debug: Option<SocketAddr>,
     /// Let the guest end with a status: a byte V written to port 0xf4 ends hvrsctl with (V << 1) | 1
     #[arg(long)]
     debug_exit: bool,
@@ -170,6 +174,7 @@ impl Start {
             boot,
             disks,
             debug_exit: self.debug_exit,
+            debugger: self.debug,
         })
     }
 }

@@ -101,11 +101,14 @@ mod tests {
     fn features() {
         assert_eq!(
             cpuid(0x4000_0003, &all()),
-            Some([0xfff, 0x2a_0030, 0, 0xe_c530])
+            Some([0x1fff, 0x2a_0830, 0, 0xe_cd32])
         );
         let least =
             PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());
-        assert_eq!(cpuid(0x4000_0003, &least), Some([0x1e0, 0, 0, 0x4_0410]));
+        assert_eq!(
+            cpuid(0x4000_0003, &least),
+            Some([0x11e0, 0x800, 0, 0x4_0c12])
+        );
     }
 
     /// C-4A2, C-4A5, C-4A10, C-4A11, C-4B, C-4C, C-5, C-6; E13.

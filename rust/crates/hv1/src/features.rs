@@ -97,7 +97,9 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::START_VIRTUAL_PROCESSOR);
 
 /// Privileges that no synthetic feature brings: a VMM asks for them (property `HV_PARTITION_PROPERTY_PRIVILEGE_FLAGS`).
-pub const BY_NAME: HvPartitionPrivilege = Privilege::ACCESS_STATS_REG;
+pub const BY_NAME: HvPartitionPrivilege = Privilege::ACCESS_STATS_REG
+    .union(Privilege::ACCESS_DEBUG_REGS)
+    .union(Privilege::DEBUGGING);
 
 /// What is done by the local APIC, or waits for its interrupts.
 const BY_LAPIC: HvSyntheticProcessorFeatures = Synthetic::ACCESS_SYNIC_REGS
@@ -213,6 +215,14 @@ impl PartitionFeatures {
                     HvFeaturesEdx::GUEST_IDLE_AVAILABLE
                         .when(privileges.contains(Privilege::ACCESS_GUEST_IDLE_REG)),
                 )
+                .union(
+                    HvFeaturesEdx::DEBUG_REGS_AVAILABLE
+                        .when(privileges.contains(Privilege::ACCESS_DEBUG_REGS)),
+                )
+                .union(
+                    HvFeaturesEdx::GUEST_DEBUGGING_AVAILABLE
+                        .when(privileges.contains(Privilege::DEBUGGING)),
+                )
                 .union(HvFeaturesEdx::XMM_REGISTERS_FOR_FAST_HYPERCALL_AVAILABLE.when(hv1))
                 .union(
                     HvFeaturesEdx::FAST_HYPERCALL_OUTPUT_AVAILABLE
@@ -299,7 +309,7 @@ mod tests {
         let f = PartitionFeatures::new(HvSyntheticProcessorFeatures(u64::MAX), limits());
         assert_eq!(f.synthetic, IMPLEMENTED);
         assert!(!f.privileges.intersects(Privilege::ACCESS_VSM));
-        assert!(!f.edx.contains(HvFeaturesEdx::DEBUG_REGS_AVAILABLE));
+        assert!(!f.edx.contains(HvFeaturesEdx::NPIEP1_AVAILABLE));
     }
 
     #[test]

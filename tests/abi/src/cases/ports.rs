@@ -403,6 +403,9 @@ fn denied() -> Outcome {
         0x15,
         0x50 | list,
         0x51 | list,
+        0x69,
+        0x6a,
+        0x6b,
         0x99,
         0x9a | list,
     ] {
@@ -652,7 +655,7 @@ pub fn cases() -> Vec<Case> {
         case("monitored notifications: errors are swallowed", notified_in_vain),
         case("monitored notifications: one page in both partitions", shared_page),
         case("ports: properties [H-5A H-70]", properties),
-        case("hypercalls: denied without their feature [C-R8 A-25 C-3B4 C-3B5 C-3B17 C-3B21]", denied),
+        case("hypercalls: denied without their feature [C-R8 A-25 C-3B11 C-3B4 C-3B5 C-3B17 C-3B21]", denied),
         case("ports: unknown connections are the VMM's [H-4D H-5D]", unknown_connection),
         case("hypercalls: input that is not there [A-16]", input_is_missing),
     ]

@@ -34,6 +34,9 @@ const MODEL: &[Model] = &[
     (0x51, true, true, false, [16, 32, 0, 0], REGISTERS),
     (0x5c, false, false, false, [256, 0, 0, 0], EVENTS),
     (0x5d, false, true, false, [8, 0, 0, 0], EVENTS),
+    (0x69, false, false, false, [8, 0, 8, 0], Feature::empty()),
+    (0x6a, false, false, false, [16, 0, 8, 0], Feature::empty()),
+    (0x6b, false, true, false, [8, 0, 0, 0], Feature::empty()),
     (0x99, false, false, false, [240, 0, 0, 0], START),
     (0x9a, true, true, false, [16, 8, 0, 8], START),
 ];

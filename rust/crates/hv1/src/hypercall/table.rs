@@ -41,6 +41,9 @@ pub enum CallId {
     DisconnectPort,
     GetPortProperty,
     SetPortProperty,
+    PostDebugData,
+    RetrieveDebugData,
+    ResetDebugSession,
 }
 
 impl CallId {
@@ -192,7 +195,7 @@ const EVENTS: Feature = Feature::SIGNAL_EVENTS;
 const START: Feature = Feature::START_VIRTUAL_PROCESSOR;
 
 macro_rules! table {
-    ($($matrix:literal $code:ident $id:ident $kind:ident fast $fast:literal $input:expr => $output:expr, $doors:ident $feature:expr;)*) => {
+    ($($matrix:literal $code:ident $id:ident $kind:ident fast $fast:literal $input:expr => $output:expr, $doors:ident $feature:expr $(, $privilege:ident)?;)*) => {
         /// All rows.
         pub const TABLE: &[CallRow] = &[
             $(CallRow {
@@ -204,7 +207,7 @@ macro_rules! table {
                 input: $input,
                 output: $output,
                 counter: CallId::$id.counter(),
-                privilege: HvPartitionPrivilege::empty(),
+                privilege: HvPartitionPrivilege::empty()$(.union(HvPartitionPrivilege::$privilege))?,
                 feature: $feature,
                 doors: $doors,
             },)*
@@ -261,6 +264,13 @@ table! {
         bytes(HvInputCreatePort::SIZE) => NOTHING, PARENT FREE;
     "H-59" HvCallConnectPort ConnectPort Simple fast false
         bytes(HvInputConnectPort::SIZE) => NOTHING, PARENT FREE;
+    // The VMM answers these three. Behind the input of the first and the output of the second is data, as much as they say.
+    "H-69" HvCallPostDebugData PostDebugData Simple fast false
+        bytes(8) => bytes(8), GUEST FREE, DEBUGGING;
+    "H-6A" HvCallRetrieveDebugData RetrieveDebugData Simple fast false
+        bytes(16) => bytes(8), GUEST FREE, DEBUGGING;
+    "H-6B" HvCallResetDebugSession ResetDebugSession Simple fast true
+        bytes(8) => NOTHING, GUEST FREE, DEBUGGING;
     "H-91" HvCallRegisterInterceptResult RegisterInterceptResult Simple fast false
         bytes(HvInputRegisterInterceptResult::SIZE) => NOTHING, PARENT FREE;
     "H-94" HvCallAssertVirtualInterrupt AssertVirtualInterrupt Simple fast false

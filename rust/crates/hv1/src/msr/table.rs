@@ -46,6 +46,8 @@ pub enum Access {
     StatsPartition(bool),
     /// The VP's.
     StatsVp(bool),
+    /// The synthetic debugger's, which is the VMM.
+    Debugger,
     CrashParameter(u8),
     CrashControl,
     TscInvariantControl,
@@ -133,6 +135,12 @@ table! {
     "M-E2" HV_X64_MSR_STATS_VP_RETAIL_PAGE Vp ACCESS_STATS_REG Access::StatsVp(false);
     "M-E3" HV_X64_MSR_STATS_VP_INTERNAL_PAGE Vp ACCESS_STATS_REG Access::StatsVp(true);
     "M-F0" HV_X64_MSR_GUEST_IDLE Vp ACCESS_GUEST_IDLE_REG Access::GuestIdle;
+    "M-F1" HV_X64_MSR_SYNTH_DEBUG_CONTROL Partition ACCESS_DEBUG_REGS Access::Debugger;
+    "M-F1" HV_X64_MSR_SYNTH_DEBUG_STATUS Partition ACCESS_DEBUG_REGS Access::Debugger;
+    "M-F1" HV_X64_MSR_SYNTH_DEBUG_SEND_BUFFER Partition ACCESS_DEBUG_REGS Access::Debugger;
+    "M-F1" HV_X64_MSR_SYNTH_DEBUG_RECEIVE_BUFFER Partition ACCESS_DEBUG_REGS Access::Debugger;
+    "M-F1" HV_X64_MSR_SYNTH_DEBUG_PENDING_BUFFER Partition ACCESS_DEBUG_REGS Access::Debugger;
+    "M-FF" HV_X64_MSR_DEBUG_DEVICE_OPTIONS Partition ACCESS_DEBUG_REGS Access::Debugger;
     "M-100" HV_X64_MSR_CRASH_P0 Partition NONE Access::CrashParameter(0);
     "M-100" HV_X64_MSR_CRASH_P1 Partition NONE Access::CrashParameter(1);
     "M-100" HV_X64_MSR_CRASH_P2 Partition NONE Access::CrashParameter(2);

@@ -35,6 +35,8 @@ pub enum VpRead {
     Icr,
     /// The local APIC's task priority register.
     Tpr,
+    /// What the VMM says.
+    Vmm,
     /// Zero, after the VP has slept until an interrupt came, whatever RFLAGS.IF (F-ID1).
     Idle,
 }
@@ -44,6 +46,8 @@ pub enum VpRead {
 pub enum VpEffect {
     /// Nothing.
     None,
+    /// The VMM carries it out.
+    Vmm,
     /// Timers may have started, a message slot may be free: [`Stimers::run`] is due.
     Timers,
     /// [`crate::synic::SynicShared::publish`] is due, and then [`Stimers::run`]: messages may be deliverable.
@@ -87,6 +91,7 @@ pub fn read_vp_msr(
         Access::NpiepConfig if has_npiep(features) => Ok(VpRead::Value(state.npiep)),
         Access::NpiepConfig => Err(MsrError::GeneralProtection),
         Access::GuestIdle if origin == Origin::Guest => Ok(VpRead::Idle),
+        Access::Debugger if origin == Origin::Guest => Ok(VpRead::Vmm),
         access => return read_synic(access, state).map(|value| Ok(VpRead::Value(value))),
     })
 }
@@ -107,7 +112,7 @@ fn read_synic(access: Access, state: &VpState) -> Option<u64> {
         Access::Siefp => synic.siefp,
         Access::Simp => synic.simp,
         // M-84: it can be read.
-        Access::Eom | Access::GuestIdle => 0,
+        Access::Eom | Access::GuestIdle | Access::Debugger => 0,
         Access::Sint(n) => synic.sint(n),
         Access::StimerConfig(n) => state.stimers.config(n),
         Access::StimerCount(n) => state.stimers.count(n),
@@ -136,6 +141,7 @@ pub fn write_vp_msr(
         Access::Icr if guest => Ok(VpEffect::Icr(value)),
         Access::Tpr if value >> 8 == 0 => Ok(VpEffect::Tpr(value as u8)),
         Access::Eoi | Access::Icr | Access::Tpr => Err(MsrError::GeneralProtection),
+        Access::Debugger if guest => Ok(VpEffect::Vmm),
         Access::VpAssistPage => {
             state.vp_assist_page = value;
             Ok(overlay(
@@ -196,8 +202,10 @@ fn write_synic(
         Access::Sversion if origin == Origin::Host && value == HV_SYNIC_VERSION_1 => {
             Ok(VpEffect::None)
         }
-        Access::GuestIdle if origin == Origin::Host && value == 0 => Ok(VpEffect::None),
-        Access::Sversion | Access::GuestIdle => Err(MsrError::GeneralProtection),
+        Access::GuestIdle | Access::Debugger if origin == Origin::Host && value == 0 => {
+            Ok(VpEffect::None)
+        }
+        Access::Sversion | Access::GuestIdle | Access::Debugger => Err(MsrError::GeneralProtection),
         _ => return None,
     })
 }
@@ -417,6 +425,24 @@ mod tests {
         assert_eq!(set(HV_X64_MSR_GUEST_IDLE, 0, &mut s), Some(Err(GP)));
         let host = read_vp_msr(HV_X64_MSR_GUEST_IDLE, Origin::Host, &granted(), &s);
         assert_eq!(host, Some(Ok(VpRead::Value(0))));
+    }
+
+    /// M-F1, M-FF: the VMM's, which has them itself.
+    #[test]
+    fn debugger() {
+        let mut s = VpState::new();
+        for msr in [
+            HV_X64_MSR_SYNTH_DEBUG_CONTROL,
+            HV_X64_MSR_SYNTH_DEBUG_PENDING_BUFFER,
+            HV_X64_MSR_DEBUG_DEVICE_OPTIONS,
+        ] {
+            assert_eq!(get(msr, &s), Some(Ok(VpRead::Vmm)));
+            assert_eq!(set(msr, 5, &mut s), Some(Ok(VpEffect::Vmm)));
+            let host = read_vp_msr(msr, Origin::Host, &granted(), &s);
+            assert_eq!(host, Some(Ok(VpRead::Value(0))));
+            let host = write_vp_msr(msr, 5, Origin::Host, &granted(), 0, &mut s);
+            assert_eq!(host, Some(Err(GP)));
+        }
     }
 
     /// A VMM can restore state, not give commands.
