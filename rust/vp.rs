@@ -4,6 +4,7 @@
 
 pub(crate) mod core;
 mod entry;
+mod eoi_assist;
 pub(crate) mod exits;
 mod gva;
 mod hypercall;

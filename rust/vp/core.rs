@@ -120,6 +120,8 @@ pub(crate) struct VpCore {
     pub(crate) synthetic: hv1::msr::VpState,
     /// The VP assist page.
     pub(crate) assist_page: Pages,
+    /// "No EOI required" was set in it.
+    pub(super) eoi_offered: bool,
     pub(crate) lapic: Lapic<PageBox<ApicPage>>,
     /// CPUID results that the VMM registered.
     pub(crate) cpuid_overrides: Option<PageBox<Overrides>>,
@@ -205,6 +207,7 @@ impl VpCore {
             spec_ctrl: SpecCtrl::new(),
             synthetic: hv1::msr::VpState::new(),
             assist_page: Pages::new(0)?,
+            eoi_offered: false,
             lapic,
             cpuid_overrides: None,
             tsc_offset: tsc.offset,

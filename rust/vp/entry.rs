@@ -59,6 +59,9 @@ impl ExitHandler for Running<'_> {
         // Before the first RET.
         self.core.spec_ctrl.leave_guest();
         count(Counted::Exit);
+        if self.core.eoi_offered {
+            self.core.take_no_eoi(self.shared);
+        }
         if !exits::handle(self) {
             return false;
         }

@@ -127,6 +127,7 @@ impl VpCore {
     /// Writes what the next entry injects, and opens windows for what it cannot.
     pub(super) fn inject(&mut self, vmcs: &CurrentVmcs<'_>, shared: &VpShared) {
         self.check_events = false;
+        self.withdraw_no_eoi();
         let trap = core::mem::take(&mut self.trap_pending);
         if let Some(mut event) = self.injection.take() {
             // Real mode has no error codes, and VM entry would fail (SDM 27.2.1.3).
@@ -147,6 +148,7 @@ impl VpCore {
         let interrupt = self.lapic.pending();
         if !self.nmi_pending && interrupt.is_none() && self.extint_pending.is_none() {
             self.open_windows(vmcs, false, false);
+            self.offer_no_eoi();
             return;
         }
         let blocking = vmcs.read(GUEST_INTERRUPTIBILITY_INFO);
@@ -177,6 +179,7 @@ impl VpCore {
                 interrupt.is_some()
             };
         self.open_windows(vmcs, more, self.nmi_pending);
+        self.offer_no_eoi();
     }
 
     /// Exits for what the next entry does not inject, and for what the VMM waits for.

@@ -125,6 +125,17 @@ pub fn translated(result: hv_translate_gva_result) -> bool {
     code == hv_translate_gva_result_code_HV_TRANSLATE_GVA_SUCCESS
 }
 
+/// The CPU features that the guest is not to have.
+pub fn disabled_features(invariant_tsc: bool) -> [u64; MSHV_NUM_CPU_FEATURES_BANKS as usize] {
+    let mut disabled = hv_partition_processor_features::default();
+    // SAFETY: the union's bit field and its integers are the same words.
+    unsafe {
+        let bits = &mut disabled.__bindgen_anon_1;
+        bits.set_tsc_invariant_support((!invariant_tsc).into());
+        disabled.as_uint64
+    }
+}
+
 /// The Hyper-V features that the guest is to have: those that VMMs of this ABI ask for, and the VP runtime.
 pub fn synthetic_features() -> u64 {
     let mut features = hv_partition_synthetic_processor_features::default();

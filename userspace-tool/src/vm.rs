@@ -41,6 +41,8 @@ pub struct VmConfig {
     pub disks: Vec<(std::path::PathBuf, bool)>,
     /// Whether the debug-exit port is there.
     pub debug_exit: bool,
+    /// Whether the guest may see that the TSC is invariant.
+    pub invariant_tsc: bool,
     /// The kernel debugger that the guest's talks to.
     pub debugger: Option<std::net::SocketAddr>,
 }
@@ -189,11 +191,13 @@ fn create_partition(config: &VmConfig) -> Result<VmFd> {
         | (1 << MSHV_PT_BIT_X2APIC)
         | (1 << MSHV_PT_BIT_GPA_SUPER_PAGES)
         | (1 << MSHV_PT_BIT_CPU_AND_XSAVE_FEATURES);
-    // No bit set in the feature banks: nothing is disabled that the module can offer.
+    // What has its bit set in the feature banks is disabled: otherwise, all that the module can offer is there.
+    let disabled = mshv::disabled_features(config.invariant_tsc);
     let arguments = mshv_create_partition_v2 {
         pt_flags: flags,
         pt_isolation: MSHV_PT_ISOLATION_NONE.into(),
         pt_num_cpu_fbanks: MSHV_NUM_CPU_FEATURES_BANKS as u16,
+        pt_cpu_fbanks: disabled,
         ..Default::default()
     };
     let partition = hypervisor

@@ -38,11 +38,7 @@ pub(crate) fn effect_of(
         Effect::InterruptPending => core.check_events = true,
         Effect::Eoi(eoi) => {
             core.check_events = true;
-            // F-SY4.
-            if core.synthetic.stimers.message_waits() {
-                core.run_stimers_soon();
-            }
-            shared.rescan_messages();
+            core.interrupt_ended(shared);
             if eoi.level_triggered {
                 return Some(eoi.vector);
             }

@@ -8,10 +8,10 @@ for image in guests/*; do
 	[ "$image" != guests/triple ] || wanted=2
 	# It reboots.
 	[ "$image" != guests/reset ] || wanted=0
-	guest "$(basename "$image")" $wanted --on-reboot exit --kernel "$image" --debug-exit --cpus 2 --memory 128
+	guest "$(basename "$image")" $wanted --on-reboot exit --invariant-tsc --kernel "$image" --debug-exit --cpus 2 --memory 128
 done
 for image in smp stress msr hypercall processors synic stimer; do
-	guest "$image, 8 VPs" 1 --kernel guests/$image --debug-exit --cpus 8 --memory 128
+	guest "$image, 8 VPs" 1 --invariant-tsc --kernel guests/$image --debug-exit --cpus 8 --memory 128
 done
 begin stats
 # It runs on after its tests.

@@ -57,6 +57,9 @@ pub struct Start {
     /// What to do when the guest reboots
     #[arg(long, value_name = "WHAT", value_enum, default_value_t = OnReboot::Restart)]
     on_reboot: OnReboot,
+    /// Let the guest take the TSC itself for a clock, as it ticks on this host
+    #[arg(long)]
+    invariant_tsc: bool,
     /// Kernel debugger that the guest's talks to, by UDP
     #[arg(long, value_name = "ADDRESS:PORT")]
     debug: Option<SocketAddr>,
@@ -173,6 +176,7 @@ impl Start {
             memory: self.memory,
             boot,
             disks,
+            invariant_tsc: self.invariant_tsc,
             debug_exit: self.debug_exit,
             debugger: self.debug,
         })

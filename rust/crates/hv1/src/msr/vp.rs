@@ -219,6 +219,12 @@ fn overlay(kind: OverlayKind, value: u64, features: &PartitionFeatures, vp_index
 }
 
 impl VpState {
+    /// Whether the guest has enabled its VP assist page.
+    #[inline]
+    pub const fn has_assist_page(&self) -> bool {
+        self.vp_assist_page & hvdef::HV_X64_MSR_PAGE_ENABLE != 0
+    }
+
     /// Bits `HV_NPIEP_PREVENT_*` of instructions that are #GP outside of CPL 0 (F-NP1).
     #[inline]
     pub const fn npiep(&self) -> u64 {
