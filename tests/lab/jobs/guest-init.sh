@@ -197,6 +197,14 @@ load)
 	finish
 	poweroff -f
 	;;
+storm)
+	# Remote TLB flushes and IPIs, which are hypercalls (H-02, H-03, H-0B): as long, and checked in the same way.
+	check "stress-ng --verify: tlb-shootdown, membarrier, mprotect, munmap, switch" \
+		"H-02 H-03 H-0B" stress-ng --verify --timeout 50s --tlb-shootdown 1 --membarrier 1 --mprotect 1 --munmap 1 --switch 1
+	check "TLB flushes and IPIs are hypercalls" "H-02 H-0B" processor_calls
+	finish
+	poweroff -f
+	;;
 crash)
 	echo 1 > /proc/sys/kernel/sysrq
 	echo c > /proc/sysrq-trigger

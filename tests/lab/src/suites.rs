@@ -108,6 +108,16 @@ pub const BOOTS: &[Boot] = &[
         ..BASE
     },
     Boot {
+        name: "storm",
+        cpus: 2,
+        job: "linux.sh",
+        argument: "storm:4",
+        needs: &[Need::LinuxGuest(Initramfs::Load)],
+        timeout: 1800,
+        long: true,
+        ..BASE
+    },
+    Boot {
         name: "linux",
         job: "linux.sh",
         argument: "boot:1 boot:2 boot:4 boot:8 disk:1 crash:1",
