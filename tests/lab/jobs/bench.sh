@@ -6,12 +6,25 @@
 huge=/sys/kernel/mm/transparent_hugepage/enabled
 setting=$(sed 's/.*\[\(.*\)\].*/\1/' $huge)
 echo never > $huge
-# micro CPU ARGUMENT...: the guest in QEMU with this CPU.
+# micro CPUS CPU ARGUMENT...: the guest for so many VPs in QEMU with this CPU.
 micro() {
-	cpu=$1
-	shift
-	qemu "$@" -cpu "$cpu" -m 128 -smp 2 -nodefaults -display none -no-reboot -serial stdio \
-		-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel guests/bench < /dev/null 2>&1 | tr -d '\r'
+	cpus=$1 cpu=$2
+	shift 2
+	qemu "$@" -cpu "$cpu" -m 128 -smp "$cpus" -nodefaults -display none -no-reboot -serial stdio \
+		-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel "$(image "$cpus")" < /dev/null 2>&1 | tr -d '\r'
+	echo
+}
+
+image() {
+	case $1 in
+	8) echo guests/bench8 ;;
+	*) echo guests/bench ;;
+	esac
+}
+
+# on_hvrs CPUS: the guest for so many VPs with hvrsctl.
+on_hvrs() {
+	hvrsctl start --console stdio --kernel "$(image "$1")" --debug-exit --cpus "$1" --memory 128M < /dev/null 2>&1
 	echo
 }
 
@@ -30,14 +43,15 @@ boot() {
 			esac
 		done
 }
-kvm_cpu=host,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-frequencies,hv-tlbflush,hv-ipi
+kvm_cpu=host,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-frequencies,hv-tlbflush,hv-ipi,hv-synic,hv-stimer,hv-stimer-direct
 
 insmod hvrs.ko || exit
 echo "begin hvrs"
-hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memory 128M < /dev/null 2>&1 | tr -d '\r'
-echo
+for cpus in 2 8; do
+	on_hvrs $cpus | tr -d '\r'
+done
 echo "begin qemu"
-micro host -accel mshv
+micro 2 host -accel mshv
 boot host -accel mshv
 rmmod hvrs || exit
 
@@ -48,25 +62,27 @@ echo "begin counts"
 counters=/sys/kernel/debug/hvrs/instructions
 return=$(printf '\r')
 # No tr(1) here: it would hold lines back until it has many.
-hvrsctl start --console stdio --kernel guests/bench --debug-exit --cpus 2 --memory 128M < /dev/null 2>&1 |
-	while read -r line; do
-		line=${line%"$return"}
-		case $line in
-		'<') cp $counters before.txt ;;
-		'>') cp $counters after.txt ;;
-		'bench '*)
-			echo "$line"
-			printf 'counts %s' "$(echo "$line" | cut -d' ' -f2)"
-			paste -d' ' before.txt after.txt | while read -r name before _ after; do printf ' %s=%s' "$name" $((after - before)); done
-			echo
-			;;
-		esac
-	done
-echo
+for cpus in 2 8; do
+	on_hvrs $cpus |
+		while read -r line; do
+			line=${line%"$return"}
+			case $line in
+			'<') cp $counters before.txt ;;
+			'>') cp $counters after.txt ;;
+			'bench '*)
+				echo "$line"
+				printf 'counts %s' "$(echo "$line" | cut -d' ' -f2)"
+				paste -d' ' before.txt after.txt | while read -r name before _ after; do printf ' %s=%s' "$name" $((after - before)); done
+				echo
+				;;
+			esac
+		done
+done
 rmmod hvrs || exit
 echo "begin kvm"
 # With what of Hyper-V the guest measures.
-micro "$kvm_cpu" -accel kvm
+micro 2 "$kvm_cpu" -accel kvm
+micro 8 "$kvm_cpu" -accel kvm
 boot "$kvm_cpu" -accel kvm
 echo "begin nothing"
 echo "$setting" > $huge

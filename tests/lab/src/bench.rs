@@ -86,14 +86,14 @@ pub fn run() -> Result<bool> {
                 PathBuf::from("tests/lab/jobs/common.sh"),
                 "common.sh".to_string(),
             ),
-            (
-                PathBuf::from("build/guests/release/bench"),
-                "guests/bench".to_string(),
-            ),
         ],
         script: fs::read_to_string("tests/lab/jobs/bench.sh")?,
         ..Job::default()
     };
+    for name in ["bench", "bench8"] {
+        let path = Path::new("build/guests/release").join(name);
+        job.files.push((path, format!("guests/{name}")));
+    }
     job.data.extend(guest::qemu());
     job.data.extend(guest::linux(&dir, Initramfs::Pc)?);
     let mut rows: Vec<Row> = Vec::new();

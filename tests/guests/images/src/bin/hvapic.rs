@@ -6,14 +6,10 @@
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use guest::apic::{self, ICR_ASSERT, ICR_NMI, IRR, ISR};
 use guest::expect::{rdmsr_gp, wrmsr_gp};
+use guest::hv::*;
 use guest::{
     cpu, cpuid, hv, idt, image, paging, probe, record, require, smp, test, time, Pass, Verdict,
 };
-
-const HV_X64_MSR_EOI: u32 = 0x4000_0070;
-const HV_X64_MSR_ICR: u32 = 0x4000_0071;
-const HV_X64_MSR_TPR: u32 = 0x4000_0072;
-const HV_X64_MSR_VP_ASSIST_PAGE: u32 = 0x4000_0073;
 
 fn there() -> bool {
     hv::privilege(4)

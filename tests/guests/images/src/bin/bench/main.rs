@@ -3,85 +3,16 @@
 #![no_std]
 #![no_main]
 
+mod calls;
+mod measure;
+
 use core::arch::asm;
-use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use guest::{
-    apic, cpu, cpuid, hv, idt, image, msr, paging, percpu, probe, require, say, smp, synic, test,
-    Pass, Verdict,
+    apic, cpu, cpuid, hv, idt, image, msr, paging, percpu, probe, require, smp, synic, test, Pass,
+    Verdict,
 };
-
-const N: usize = 2000;
-
-struct Samples(UnsafeCell<[u64; N]>);
-// SAFETY: only the bootstrap processor measures.
-unsafe impl Sync for Samples {}
-static SAMPLES: Samples = Samples(UnsafeCell::new([0; N]));
-
-/// Ticks between two readings with nothing between: taken off every sample.
-fn overhead() -> u64 {
-    let mut least = u64::MAX;
-    for _ in 0..N {
-        let start = cpu::rdtsc();
-        least = least.min(cpu::rdtsc() - start);
-    }
-    least
-}
-
-/// Ticks of quiet before and after a measurement, in which the host can take stock of its own counters.
-const QUIET: u64 = 20_000_000;
-
-/// Waits without PAUSE, which would make exits of its own.
-fn quiet() {
-    let start = cpu::rdtsc();
-    while cpu::rdtsc() - start < QUIET {}
-}
-
-/// Prints the row of `n` samples, each taken by `sample` after `prepare`. The lines `<` and `>` tell the host where they begin
-/// and end.
-fn samples(name: &str, n: usize, mut prepare: impl FnMut(), mut sample: impl FnMut() -> u64) {
-    // SAFETY: `samples` is not reentered, and one processor measures.
-    let samples = unsafe { &mut (&mut *SAMPLES.0.get())[..n] };
-    say!("<");
-    quiet();
-    for slot in samples.iter_mut() {
-        prepare();
-        *slot = sample();
-    }
-    say!(">");
-    quiet();
-    samples.sort_unstable();
-    say!(
-        "bench {name} ticks {} min {} n {n}",
-        samples[n / 2],
-        samples[0]
-    );
-}
-
-/// Measures `n` runs.
-fn measure_with(name: &str, n: usize, mut run: impl FnMut(usize)) {
-    let overhead = overhead();
-    let mut i = 0;
-    samples(
-        name,
-        n,
-        || (),
-        || {
-            let start = cpu::rdtsc();
-            run(i);
-            let ticks = cpu::rdtsc() - start;
-            i += 1;
-            ticks.saturating_sub(overhead)
-        },
-    );
-}
-
-fn measure(name: &str, mut run: impl FnMut()) {
-    for _ in 0..10 {
-        run();
-    }
-    measure_with(name, N, |_| run());
-}
+use measure::{measure, measure_with, samples};
 
 fn bench_nothing() -> Verdict {
     measure("nothing", || ());
@@ -250,11 +181,11 @@ static bench_count: AtomicU32 = AtomicU32::new(0);
 
 const FAST: u8 = 0x60;
 
-fn fast_gate() {
+fn fast_gate(handler: unsafe extern "C" fn()) {
     idt::set_gate(
         FAST,
         idt::gate(
-            bench_isr as usize as u64,
+            handler as usize as u64,
             percpu::SEL_CODE64,
             percpu::IST_COMMON,
             0xe,
@@ -266,7 +197,7 @@ fn fast_gate() {
 fn bench_self_ipi() -> Verdict {
     require!(cpuid::X2APIC.present(), "no x2APIC");
     apic::init_best();
-    fast_gate();
+    fast_gate(bench_isr);
     let icr = u64::from(FAST) | u64::from(apic::ICR_ASSERT | apic::ICR_SELF);
     measure("self_ipi_nop", || {
         cpu::wrmsr(0x830, icr);
@@ -285,11 +216,78 @@ fn bench_self_ipi() -> Verdict {
     Pass
 }
 
+core::arch::global_asm!(
+    ".globl bench_isr_assist",
+    "bench_isr_assist:",
+    "push rax",
+    "push rcx",
+    "push rdx",
+    "lock inc dword ptr [bench_count]",
+    "mov rax, [bench_assist]",
+    "lock btr dword ptr [rax], 0",
+    "jc 2f",
+    "mov ecx, 0x40000070",
+    "xor eax, eax",
+    "xor edx, edx",
+    "wrmsr",
+    "2:",
+    "pop rdx",
+    "pop rcx",
+    "pop rax",
+    "iretq",
+);
+extern "C" {
+    /// As [`bench_isr`], with the end of interrupt that guests of Hyper-V use.
+    fn bench_isr_assist();
+}
+/// The VP assist page.
+#[no_mangle]
+static bench_assist: AtomicU64 = AtomicU64::new(0);
+
+/// Ends of interrupts: by synthetic MSR, and a whole interrupt whose end the VP assist page makes needless.
+fn bench_eoi() -> Verdict {
+    require!(
+        hv::present() && cpuid::leaf(0x4000_0003).eax >> 4 & 1 != 0,
+        "no AccessIntrCtrlRegs"
+    );
+    apic::init_best();
+    measure("wrmsr_hv_eoi", || cpu::wrmsr(hv::HV_X64_MSR_EOI, 0));
+    let page = paging::frame();
+    bench_assist.store(page, Ordering::Release);
+    cpu::wrmsr(hv::HV_X64_MSR_VP_ASSIST_PAGE, page | 1);
+    fast_gate(bench_isr_assist);
+    measure("self_ipi_eoi_assist", || {
+        apic::send_self(FAST);
+        cpu::take_interrupts();
+    });
+    cpu::wrmsr(hv::HV_X64_MSR_VP_ASSIST_PAGE, 0);
+    idt::set_gate(FAST, idt::default_gate(FAST, 0));
+    Pass
+}
+
+/// A timer that is due at once: its message in the slot, the interrupt, and the slot given back.
+fn bench_message() -> Verdict {
+    require!(synic::there(), "no synthetic timers");
+    fast_gate(bench_isr);
+    let messages = synic::Messages::enable(2, u64::from(FAST));
+    // The handler ends interrupts by x2APIC.
+    apic::init_best();
+    cpu::wrmsr(synic::config(0), synic::sint(2) | synic::AUTO_ENABLE);
+    measure("synic_message", || {
+        cpu::wrmsr(synic::count(0), 1);
+        cpu::take_interrupts();
+        messages.clear(2);
+    });
+    synic::Messages::disable();
+    idt::set_gate(FAST, idt::default_gate(FAST, 0));
+    Pass
+}
+
 /// Arming a timer, and one that fires at once: the APIC's by its deadline, and a synthetic one.
 fn bench_timers() -> Verdict {
     require!(cpuid::X2APIC.present(), "no x2APIC");
     apic::init_best();
-    fast_gate();
+    fast_gate(bench_isr);
     if cpuid::TSC_DEADLINE.present() {
         apic::write(apic::LVT_TIMER, u32::from(FAST) | apic::TIMER_DEADLINE);
         measure("deadline_arm", || {
@@ -391,54 +389,9 @@ fn bench_ipi() -> Verdict {
     Pass
 }
 
-/// What the sender of a cluster IPI and of a flush waits; the target runs, or is preempted where VPs share a CPU.
-fn bench_processor_calls() -> Verdict {
-    const VECTOR: u8 = 0x64;
-    require!(hv::present(), "no Hv#1");
-    let hints = cpuid::leaf(0x4000_0004).eax;
-    require!(hints & (1 << 2 | 1 << 10) != 0, "no calls for sets of VPs");
-    apic::init_best();
-    require!(smp::start() > 1, "one processor");
-    static STOP: AtomicU32 = AtomicU32::new(0);
-    extern "C" fn spin(_: u64) {
-        cpu::sti();
-        while STOP.load(Ordering::Acquire) == 0 {
-            cpu::pause();
-        }
-        cpu::cli();
-    }
-    idt::hook(VECTOR, |_| apic::eoi());
-    cpu::wrmsr(hv::HV_X64_MSR_GUEST_OS_ID, hv::OS_ID);
-    STOP.store(0, Ordering::Release);
-    smp::post(1, spin, 0);
-    let target = 1u64 << smp::apic_id(1);
-    if hints & 1 << 10 != 0 {
-        let fast = 0x0b | 1 << 16;
-        assert_eq!(hv::vmcall(fast, u64::from(VECTOR), target), Ok(hv::SUCCESS));
-        measure("pv_ipi_to_1", || {
-            let _ = core::hint::black_box(hv::vmcall(fast, u64::from(VECTOR), target));
-        });
-    }
-    if hints & 1 << 2 != 0 {
-        let page = paging::frame();
-        // SAFETY: the test's page.
-        unsafe { (page as *mut [u64; 4]).write_volatile([cpu::cr3(), 0, target, 0x1000]) };
-        assert_eq!(hv::vmcall(0x02, page, 0), Ok(hv::SUCCESS));
-        measure("pv_flush_of_1", || {
-            let _ = core::hint::black_box(hv::vmcall(0x02, page, 0));
-        });
-        assert_eq!(
-            hv::vmcall(0x03 | 1 << 32, page, 0),
-            Ok(hv::SUCCESS | 1 << 32)
-        );
-        measure("pv_flush_page_of_1", || {
-            let _ = core::hint::black_box(hv::vmcall(0x03 | 1 << 32, page, 0));
-        });
-    }
-    STOP.store(1, Ordering::Release);
-    smp::join(1);
-    cpu::wrmsr(hv::HV_X64_MSR_GUEST_OS_ID, 0);
-    Pass
+fn calls_for_1() -> Verdict {
+    let names = ["pv_ipi_to_1", "pv_flush_of_1", "pv_flush_page_of_1"];
+    calls::processor_calls(1, names)
 }
 
 /// First read of pages nobody touched: each costs an EPT violation, unless the VMM maps more at once.
@@ -468,9 +421,11 @@ image!(
         test!(pio, "-", bench_pio),
         test!(mmio, "-", bench_mmio),
         test!(self_ipi, "-", bench_self_ipi),
+        test!(eoi, "M-70 F-AP2", bench_eoi),
+        test!(message, "F-TM2", bench_message),
         test!(timers, "M-B1 F-TM7", bench_timers),
         test!(ipi, "-", bench_ipi),
-        test!(processor_calls, "H-02 H-03 H-0B", bench_processor_calls),
+        test!(processor_calls, "H-02 H-03 H-0B", calls_for_1),
         test!(first_touch, "-", bench_first_touch),
     ]
 );
