@@ -419,6 +419,22 @@ impl Partition {
         Ok(Written::Done)
     }
 
+    /// Synthetic registers as after creation, and their pages nowhere. Not in a window.
+    pub(crate) fn reset_synthetic(&self) {
+        let mut state = self.synthetic.lock();
+        *state = PartitionState::new();
+        self.guest_os_id.store(0, Ordering::Relaxed);
+        self.tsc_invariant.store(false, Ordering::Relaxed);
+        for kind in [
+            OverlayKind::HypercallPage,
+            OverlayKind::ReferenceTsc,
+            OverlayKind::Stats,
+            OverlayKind::InternalStats,
+        ] {
+            self.place_overlay(Overlay::partition(kind), None);
+        }
+    }
+
     /// F-CR1: the guest's last words, as far as its memory can be read.
     fn log_crash(&self, crash: &Crash) {
         let id = self.summary.id;

@@ -358,6 +358,9 @@ impl Vp {
             }
             Leave::Reset => {
                 core.reset_synthetic(partition, &self.shared, self.index);
+                if ::core::mem::take(&mut core.partition_reset_due) {
+                    partition.reset_synthetic();
+                }
                 Ok(false)
             }
             Leave::Messages => {

@@ -103,6 +103,8 @@ pub(crate) struct VpCore {
     pub(crate) npiep_changed: bool,
     /// Registers were reset, and the synthetic ones have to be, too.
     pub(crate) synthetic_reset_due: bool,
+    /// So are the partition's: its VMM resets it.
+    pub(super) partition_reset_due: bool,
     /// INIT and SIPI that were taken but not yet acted on: bits of `shared::event`.
     pub(crate) signals: u32,
     /// Something may have to be injected: look before the next entry.
@@ -188,6 +190,7 @@ impl VpCore {
             intercepted: false,
             npiep_changed: false,
             synthetic_reset_due: false,
+            partition_reset_due: false,
             signals: 0,
             check_events: true,
             deferred: Deferred::Nothing,

@@ -297,7 +297,7 @@ fn prepare(running: &mut Running<'_>) -> Result<(), Leave> {
     }
     if core.synthetic_reset_due {
         core.synthetic_reset_due = false;
-        if core.synthetic != Default::default() {
+        if core.partition_reset_due || core.synthetic != Default::default() {
             return Err(Leave::Reset);
         }
     }

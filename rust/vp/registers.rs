@@ -161,7 +161,7 @@ pub(crate) fn set<V: Reach>(
                 *done += 1;
             }
             if starts && V::ORIGIN == Origin::Host {
-                wait_after_reset(core, vmcs, config);
+                follow_reset(core, vmcs, config);
             }
             Ok(())
         })
@@ -402,11 +402,11 @@ fn write(
     Ok(())
 }
 
-/// A VMM that stores the registers that RESET gives, and no activity state (QEMU), resets a VP: other
-/// VPs than the bootstrap processor wait for a start-up IPI then. No guest can have this CS by itself but there.
-fn wait_after_reset(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, config: &Config) {
-    if core.lapic.is_bsp()
-        || !config.lapic.present
+/// A VMM that stores the registers that RESET gives, and no activity state (QEMU), resets a VP. Other
+/// VPs than the bootstrap processor wait for a start-up IPI then; with that one, the partition's synthetic
+/// registers are reset, lest their pages lie over the next kernel's memory. No guest can have this CS by itself but there.
+fn follow_reset(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, config: &Config) {
+    if !config.lapic.present
         || core.activity != Activity::Running
         || vmcs.read(GUEST_RIP) != RESET_RIP
         || vmcs.read(GUEST_CS_BASE) != RESET_CS_BASE
@@ -414,7 +414,12 @@ fn wait_after_reset(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, config: &Config) 
     {
         return;
     }
-    super::setup::init(vmcs, core);
+    if core.lapic.is_bsp() {
+        core.synthetic_reset_due = true;
+        core.partition_reset_due = true;
+    } else {
+        super::setup::init(vmcs, core);
+    }
 }
 
 /// A RIP from the VMM. One that resets a VP behind its triple fault stores registers, and no
