@@ -160,8 +160,8 @@ pub(crate) fn set<V: Reach>(
                 };
                 *done += 1;
             }
-            if starts && V::ORIGIN == Origin::Host {
-                follow_reset(core, vmcs, config);
+            if V::ORIGIN == Origin::Host && (starts || core.synthetic_reset_due) {
+                follow_reset(core, vmcs, config, starts);
             }
             Ok(())
         })
@@ -404,14 +404,19 @@ fn write(
 
 /// A VMM that stores the registers that RESET gives, and no activity state (QEMU), resets a VP. Other
 /// VPs than the bootstrap processor wait for a start-up IPI then; with that one, the partition's synthetic
-/// registers are reset, lest their pages lie over the next kernel's memory. No guest can have this CS by itself but there.
-fn follow_reset(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, config: &Config) {
-    if !config.lapic.present
-        || core.activity != Activity::Running
-        || vmcs.read(GUEST_RIP) != RESET_RIP
-        || vmcs.read(GUEST_CS_BASE) != RESET_CS_BASE
-        || guest_cr0(vmcs) & cr::CR0_PE != 0
-    {
+/// registers are reset, lest their pages lie over the next kernel's memory: `starts` says that it stored RIP or CS last. No guest
+/// can have this CS by itself but there.
+fn follow_reset(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, config: &Config, starts: bool) {
+    let at_reset = vmcs.read(GUEST_RIP) == RESET_RIP
+        && vmcs.read(GUEST_CS_BASE) == RESET_CS_BASE
+        && guest_cr0(vmcs) & cr::CR0_PE == 0;
+    if !at_reset {
+        // It restores a VP that it had reset before: what it restored is to stay.
+        core.synthetic_reset_due = false;
+        core.partition_reset_due = false;
+        return;
+    }
+    if !starts || !config.lapic.present || core.activity != Activity::Running {
         return;
     }
     if core.lapic.is_bsp() {

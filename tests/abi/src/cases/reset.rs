@@ -23,6 +23,7 @@ const SIMP: u32 = 0xa_0013;
 const STIMER0_CONFIG: u32 = 0xb_0000;
 const STIMER0_COUNT: u32 = 0xb_0001;
 const VP_ASSIST_PAGE: u32 = 0x9_0013;
+const GUEST_OS_ID: u32 = 0x9_0002;
 const STARTUP_SUSPEND: u64 = 1;
 
 /// Synthetic registers of a VP's own, other values than after RESET, and those.
@@ -129,6 +130,35 @@ fn of_another() -> Outcome {
     equal("port after the reset", port(vp)?.1, 0x80)
 }
 
+/// With VP 0, what the partition has once is reset, too.
+fn of_the_first() -> Outcome {
+    let guest = Guest::with_features(guests::knock(), 1, FLAGS, u64::MAX, Memory::new(RAM))?;
+    let vp = guest.vp();
+    equal("port", port(vp)?.1, 0x80)?;
+    spoil(vp)?;
+    vp.set_register(GUEST_OS_ID, 7)?;
+    store_reset(vp)?;
+    // Nothing is at the reset vector: running there gives a message.
+    vp.message()?;
+    synthetic_are(vp, true)?;
+    equal("GUEST_OS_ID", vp.register(GUEST_OS_ID)?, 0)
+}
+
+/// What a VMM stores behind RESET's registers, before the VP runs, stays: it restores a saved VP.
+fn restored() -> Outcome {
+    let guest = Guest::with_features(guests::knock(), 2, FLAGS, u64::MAX, Memory::new(RAM))?;
+    for vp in &guest.vps {
+        store_reset(vp)?;
+        spoil(vp)?;
+        vp.set_register(GUEST_OS_ID, 7)?;
+        vp.start_at(ENTRY)?;
+        equal("port", port(vp)?.1, 0x80)?;
+        synthetic_are(vp, false)?;
+        equal("GUEST_OS_ID", vp.register(GUEST_OS_ID)?, 7)?;
+    }
+    Ok(())
+}
+
 /// The cases.
 pub fn cases() -> Vec<Case> {
     vec![
@@ -140,5 +170,10 @@ pub fn cases() -> Vec<Case> {
             "a VP with RESET's registers waits for SIPI, and is reset [F-RS1]",
             of_another,
         ),
+        case(
+            "with VP 0, RESET's registers reset the partition's, too [F-RS1]",
+            of_the_first,
+        ),
+        case("what is stored behind RESET's registers stays", restored),
     ]
 }
