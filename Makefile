@@ -51,12 +51,6 @@ hvrsctl:
 guests:
 	@cargo build -q --release --manifest-path tests/guests/Cargo.toml --target-dir build/guests
 
-# The module for "make bench" that counts instructions, see rust/vmx/counts.rs.
-module-count:
-	@mkdir -p $(BUILD)/count
-	@kdir=$$(rust/kdir '$(KERNEL)' '$(CACHE)') && \
-	$(MAKE) --no-print-directory -C "$$kdir" M='$(CURDIR)' MO='$(CURDIR)/$(BUILD)/count' HVRS_COUNT=1 modules
-
 # The ABI tests: a program for the machine that runs the module.
 abi:
 	@cargo build -q --release --manifest-path tests/abi/Cargo.toml --target-dir $(BUILD)/abi-cargo
@@ -119,7 +113,7 @@ check: lab-driver
 demo: module hvrsctl lab-driver
 	@$(LAB_DRIVER) demo
 
-bench: module module-count hvrsctl guests lab-driver
+bench: module hvrsctl guests lab-driver
 	@$(LAB_DRIVER) bench
 else
 test test-all test-on-kvm check demo bench:

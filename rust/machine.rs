@@ -182,8 +182,6 @@ pub(crate) struct Machine {
     pub(crate) ports: Mutex<KVec<Arc<Port>>>,
     /// /sys/kernel/debug/hvrs/partition
     partitions_dir: Dir,
-    #[cfg(hvrs_count)]
-    _counts: Pin<KBox<crate::vmx::counts::CountsFile>>,
 }
 
 impl Machine {
@@ -212,8 +210,6 @@ impl Machine {
                 partitions <- new_mutex!(KVec::new()),
                 ports <- new_mutex!(KVec::new()),
                 partitions_dir: dir.subdir(c"partition"),
-                #[cfg(hvrs_count)]
-                _counts: crate::vmx::counts::CountsFile::new(&dir)?,
             }),
             GFP_KERNEL,
         )

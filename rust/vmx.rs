@@ -4,7 +4,6 @@
 
 pub(crate) mod capabilities;
 pub(crate) mod controls;
-pub(crate) mod counts;
 pub(crate) mod entry;
 pub(crate) mod host_state;
 pub(crate) mod insn;

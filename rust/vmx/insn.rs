@@ -9,7 +9,6 @@ pub(crate) mod displaced;
 pub(crate) mod operation;
 pub(crate) mod xsave;
 
-use super::counts::{count, Counted};
 use crate::sys::bindings;
 use core::arch::asm;
 use operation::CurrentVmcs;
@@ -50,7 +49,6 @@ macro_rules! writable {
         /// The value keeps the kernel running, or is undone before it notices.
         #[inline(always)]
         unsafe fn $write(value: u64) {
-            count(Counted::CrWrite);
             // SAFETY: By the contract.
             unsafe { asm!(concat!("mov ", $name, ", {}"), in(reg) value, options(nostack)) };
         }
@@ -77,7 +75,6 @@ pub(super) fn write_cr2(value: u64) {
 /// The MSR, which must exist.
 #[inline(always)]
 pub(super) fn rdmsr(msr: u32) -> u64 {
-    count(Counted::Rdmsr);
     let (low, high): (u32, u32);
     // SAFETY: Reading has no effect.
     unsafe {
@@ -91,7 +88,6 @@ pub(super) fn rdmsr(msr: u32) -> u64 {
 /// The value keeps the kernel running, or is undone before it notices.
 #[inline(always)]
 unsafe fn wrmsr(msr: u32, value: u64) {
-    count(Counted::Wrmsr);
     // SAFETY: By the contract.
     unsafe {
         asm!("wrmsr", in("ecx") msr, in("eax") value as u32, in("edx") (value >> 32) as u32,

@@ -16,7 +16,6 @@ use crate::partition::space::Space;
 use crate::partition::{Config, Partition};
 use crate::sys::host;
 use crate::sys::window::{work_pending, RunWindow};
-use crate::vmx::counts::{count, Counted};
 use crate::vmx::entry::{enter, handles_exits, ExitHandler};
 use crate::vmx::insn::rdtsc;
 use crate::vmx::root::OpenWindow;
@@ -58,7 +57,6 @@ impl ExitHandler for Running<'_> {
     fn exit(&mut self) -> bool {
         // Before the first RET.
         self.core.spec_ctrl.leave_guest();
-        count(Counted::Exit);
         if self.core.eoi_offered {
             self.core.take_no_eoi(self.shared);
         }

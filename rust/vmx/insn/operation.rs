@@ -8,7 +8,6 @@ use crate::sys::bindings;
 use crate::sys::oops::Dying;
 use crate::sys::pages::Pages;
 use crate::sys::window::IrqOff;
-use crate::vmx::counts::{count, Counted};
 use crate::vmx::vmcs::Vmcs;
 use core::arch::asm;
 use core::marker::PhantomData;
@@ -149,7 +148,6 @@ impl CurrentVmcs<'_> {
     /// VMREAD. A field that the CPU does not have reads as anything.
     #[inline(always)]
     pub(in crate::vmx) fn vmread(&self, field: u64) -> u64 {
-        count(Counted::Vmread);
         let value;
         // SAFETY: A VMCS is current.
         unsafe { asm!("vmread {}, {}", out(reg) value, in(reg) field, options(nomem, nostack)) };
@@ -159,14 +157,12 @@ impl CurrentVmcs<'_> {
     /// VMWRITE. What becomes of the value only a VM entry shows (`vmx/entry.rs`).
     #[inline(always)]
     pub(in crate::vmx) fn vmwrite(&self, field: u64, value: u64) {
-        count(Counted::Vmwrite);
         // SAFETY: A VMCS is current.
         unsafe { asm!("vmwrite {}, {}", in(reg) field, in(reg) value, options(nomem, nostack)) };
     }
 
     /// Forgets this CPU's translations by the EPT root `eptp` (INVEPT type 1, SDM 31.3).
     pub(crate) fn invept(&self, eptp: u64) {
-        count(Counted::Invept);
         let descriptor = InvDescriptor(eptp, 0);
         // SAFETY: In VMX root operation; single-context INVEPT is required at load.
         unsafe { asm!("invept {}, [{}]", in(reg) 1u64, in(reg) &descriptor, options(nostack)) };
@@ -185,7 +181,6 @@ impl CurrentVmcs<'_> {
 
     #[inline(always)]
     fn invalidate_vpid(&self, kind: u64, descriptor: InvDescriptor) {
-        count(Counted::Invvpid);
         // SAFETY: In VMX root operation; INVVPID is required at load, and fails where the CPU has not this kind.
         unsafe { asm!("invvpid {}, [{}]", in(reg) kind, in(reg) &descriptor, options(nostack)) };
     }
@@ -195,11 +190,10 @@ impl CurrentVmcs<'_> {
 struct InvDescriptor(u64, u64);
 
 macro_rules! vmx {
-    ($(#[$meta:meta])* $name:ident, $insn:literal, $counted:ident) => {
+    ($(#[$meta:meta])* $name:ident, $insn:literal) => {
         $(#[$meta])*
         #[inline(always)]
         unsafe fn $name(phys: u64) -> Result<(), VmFail> {
-            count(Counted::$counted);
             let failed: u8;
             // SAFETY: By the caller's contract; the operand is on the stack.
             unsafe {
@@ -215,19 +209,19 @@ vmx!(
     /// # Safety
     ///
     /// CR4.VMXE is set, not in VMX operation, `phys` is a VMXON region of this CPU's own.
-    vmxon, "vmxon", Vmxon
+    vmxon, "vmxon"
 );
 vmx!(
     /// # Safety
     ///
     /// In VMX root operation; `phys` is a VMCS that no other CPU uses.
-    vmclear, "vmclear", Vmclear
+    vmclear, "vmclear"
 );
 vmx!(
     /// # Safety
     ///
     /// As for VMCLEAR.
-    vmptrld, "vmptrld", Vmptrld
+    vmptrld, "vmptrld"
 );
 
 /// # Safety
@@ -235,7 +229,6 @@ vmx!(
 /// In VMX root operation that this code entered by VMXON.
 #[inline(always)]
 unsafe fn vmxoff() {
-    count(Counted::Vmxoff);
     // SAFETY: By the contract.
     unsafe { asm!("vmxoff") }
 }

@@ -5,7 +5,6 @@
 use super::{cpuid, CurrentVmcs};
 use crate::sys::pages::{Pages, PAGE_SIZE};
 use crate::sys::window::RunWindow;
-use crate::vmx::counts::{count, Counted};
 use core::arch::asm;
 use kernel::error::Result;
 
@@ -38,7 +37,6 @@ impl Xcr0 {
     #[inline(always)]
     pub(crate) fn load(&mut self, value: u64) {
         if self.loaded != value {
-            count(Counted::Xsetbv);
             // SAFETY: The kernel uses no extended state in a window, and this comes back.
             unsafe {
                 asm!("xsetbv", in("ecx") 0, in("eax") value as u32, in("edx") (value >> 32) as u32,
@@ -120,7 +118,6 @@ impl XsaveArea {
     /// XSAVE of what XCR0 enables.
     #[inline(always)]
     pub(crate) fn save(&mut self, _fpu_is_ours: &RunWindow) {
-        count(Counted::Xsave);
         // SAFETY: The area is page-aligned and large enough.
         unsafe {
             asm!("xsave64 [{}]", in(reg) self.pages.as_ptr(), in("eax") self.mask as u32,
@@ -131,7 +128,6 @@ impl XsaveArea {
     /// XRSTOR of what XCR0 enables.
     #[inline(always)]
     pub(crate) fn restore(&self, _fpu_is_ours: &RunWindow) {
-        count(Counted::Xrstor);
         // SAFETY: The area is page-aligned and large enough; the kernel has nothing in the FPU.
         unsafe {
             asm!("xrstor64 [{}]", in(reg) self.pages.as_ptr(), in("eax") self.mask as u32,

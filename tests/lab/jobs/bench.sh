@@ -1,88 +1,100 @@
 # shellcheck shell=busybox
-# The benchmark guest on hvrs, with hvrsctl and with QEMU, and, in the same boot, with QEMU on KVM. Lines "begin hvrs|qemu|kvm" tell which;
-# the guest prints "bench ...".
+# The benchmark guests on hvrs, with hvrsctl and with QEMU, and, in the same boot, with QEMU on KVM. Lines "begin hvrs|qemu|kvm" tell which;
+# the guests print "bench ...".
 . ./common.sh
-# The first touch of a page of 4 KiB is measured, not of 2 MiB.
-huge=/sys/kernel/mm/transparent_hugepage/enabled
-setting=$(sed 's/.*\[\(.*\)\].*/\1/' $huge)
-echo never > $huge
-# micro CPUS CPU ARGUMENT...: the guest for so many VPs in QEMU with this CPU.
-micro() {
-	cpus=$1 cpu=$2
-	shift 2
-	qemu "$@" -cpu "$cpu" -m 128 -smp "$cpus" -nodefaults -display none -no-reboot -serial stdio \
-		-device isa-debug-exit,iobase=0xf4,iosize=4 -kernel "$(image "$cpus")" < /dev/null 2>&1 | tr -d '\r'
-	echo
+msr=/dev/cpu/0/msr
+modprobe -q msr 2> /dev/null
+
+# Takes down the emulator's counters of dear instructions, see bochs/counts.patch. Other machines have none.
+stock() { dd if=$msr bs=128 skip=$((0x0d0a5000 / 128)) count=1 >> stock 2> /dev/null; }
+hex() { hexdump -v -e '/1 "%02x"'; }
+tsc() { dd if=$msr bs=8 skip=2 count=1 2> /dev/null | hex; }
+
+# All that was taken down, before and after each row.
+counts() {
+	echo "counts $(hex < stock)"
+	rm stock
 }
 
-image() {
-	case $1 in
-	8) echo guests/bench8 ;;
-	*) echo guests/bench ;;
-	esac
-}
-
-# on_hvrs CPUS: the guest for so many VPs with hvrsctl.
-on_hvrs() {
-	hvrsctl start --console stdio --kernel "$(image "$1")" --debug-exit --cpus "$1" --memory 128M < /dev/null 2>&1
-	echo
-}
-
-uptime_ms() { sed 's/\([0-9]*\)\.\([0-9]*\) .*/\1\20/' /proc/uptime; }
-
-# boot CPU ARGUMENT...: Debian's stock kernel in QEMU, from QEMU's start to the first process.
-boot() {
-	cpu=$1 start=$(uptime_ms)
-	shift
-	qemu "$@" -cpu "$cpu" -m 256 -smp 1 -nodefaults -display none -no-reboot -serial stdio \
-		-kernel "$DATA/vmlinuz" -initrd "$DATA/guest-initrd" \
-		-append "console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm lab.test=nothing" < /dev/null 2>&1 |
-		while read -r line; do
-			case $line in
-			userspace*) echo "bench linux_boot_ms ticks $(($(uptime_ms) - start)) min - n 1" ;;
-			esac
-		done
-}
-kvm_cpu=host,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-frequencies,hv-tlbflush,hv-ipi,hv-synic,hv-stimer,hv-stimer-direct
-
-insmod hvrs.ko || exit
-echo "begin hvrs"
-for cpus in 2 8; do
-	on_hvrs $cpus | tr -d '\r'
-done
-echo "begin qemu"
-micro 2 host -accel mshv
-boot host -accel mshv
-rmmod hvrs || exit
-
-# The same once more with the module that counts dear instructions, which costs what it counts: no times from this one.
-# The line "counts" after a line "bench" has the counters' differences between its lines "<" and ">".
-insmod counting/hvrs.ko || exit
-echo "begin counts"
-counters=/sys/kernel/debug/hvrs/instructions
 return=$(printf '\r')
-# No tr(1) here: it would hold lines back until it has many.
-for cpus in 2 8; do
-	on_hvrs $cpus |
+# What a guest prints. Behind its lines "<" and ">", between which a row is measured, it is quiet for as long as one program takes. No tr(1)
+# here: it would hold lines back until it has many.
+take_stock() {
+	while read -r line; do
+		line=${line%"$return"}
+		case $line in
+		'<' | '>') stock ;;
+		*) echo "$line" ;;
+		esac
+	done
+	counts
+}
+
+# pc CPU MIB ARGUMENT...: QEMU's machine with this CPU and so much memory.
+pc() {
+	cpu=$1 memory=$2
+	shift 2
+	qemu "$@" -cpu "$cpu" -m "$memory" -nodefaults -display none -no-reboot -serial stdio < /dev/null 2>&1
+}
+
+# micro MIB IMAGE CPUS CPU ARGUMENT...: a guest for so many VPs in QEMU.
+micro() {
+	memory=$1 image=$2 cpus=$3 cpu=$4
+	shift 4
+	pc "$cpu" "$memory" -smp "$cpus" -device isa-debug-exit,iobase=0xf4,iosize=4 -device pci-testdev -kernel "guests/$image" "$@" | take_stock
+}
+
+# on_hvrs IMAGE CPUS: the same with hvrsctl.
+on_hvrs() {
+	hvrsctl start --console stdio --kernel "guests/$1" --debug-exit --cpus "$2" --memory 128M < /dev/null 2>&1 | take_stock
+}
+
+# boot COUNTERS CPU ARGUMENT...: Debian's stock kernel in QEMU, from QEMU's start to the first process, and the exits until then.
+boot() {
+	counters=$1 cpu=$2 start=$(tsc)
+	shift 2
+	stock
+	pc "$cpu" 256 "$@" -kernel "$DATA/vmlinuz" -initrd "$DATA/guest-initrd" \
+		-append "console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm lab.test=nothing" |
 		while read -r line; do
-			line=${line%"$return"}
 			case $line in
-			'<') cp $counters before.txt ;;
-			'>') cp $counters after.txt ;;
-			'bench '*)
-				echo "$line"
-				printf 'counts %s' "$(echo "$line" | cut -d' ' -f2)"
-				paste -d' ' before.txt after.txt | while read -r name before _ after; do printf ' %s=%s' "$name" $((after - before)); done
-				echo
+			userspace*)
+				echo "boot $start $(tsc)"
+				stock
+				counts
+				# shellcheck disable=SC2086
+				grep -H . $counters | sed 's/^/exits /'
 				;;
 			esac
 		done
-done
+}
+
+# all CPU ARGUMENT...: everything with QEMU. Pages of 2 MiB are there already when they are touched first: clearing them would be all.
+all() {
+	micro 128 bench 2 "$@"
+	micro 128 bench8 8 "$@"
+	echo always > $huge
+	micro 512 bench2m 1 "$@" -machine memory-backend=ram -object memory-backend-ram,id=ram,size=512M,prealloc=on
+	echo never > $huge
+}
+kvm_cpu=host,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-frequencies,hv-tlbflush,hv-ipi,hv-synic,hv-stimer,hv-stimer-direct
+
+huge=/sys/kernel/mm/transparent_hugepage/enabled
+setting=$(sed 's/.*\[\(.*\)\].*/\1/' $huge)
+echo never > $huge
+insmod hvrs.ko || exit
+echo "begin hvrs"
+on_hvrs bench 2
+on_hvrs bench8 8
+# Whoever boots first would read them from the disk.
+cat "$DATA/vmlinuz" "$DATA/guest-initrd" > /dev/null
+echo "begin qemu"
+all host -accel mshv
+boot '/sys/kernel/debug/hvrs/partition/*' host -accel mshv
 rmmod hvrs || exit
 echo "begin kvm"
-# With what of Hyper-V the guest measures.
-micro 2 "$kvm_cpu" -accel kvm
-micro 8 "$kvm_cpu" -accel kvm
-boot "$kvm_cpu" -accel kvm
+# With what of Hyper-V the guests measure.
+all "$kvm_cpu" -accel kvm
+boot '/sys/kernel/debug/kvm/*exits /sys/kernel/debug/kvm/pf_taken' "$kvm_cpu" -accel kvm
 echo "begin nothing"
 echo "$setting" > $huge

@@ -4,6 +4,7 @@
 #![no_main]
 
 mod calls;
+mod doorbell;
 mod measure;
 
 use core::arch::asm;
@@ -297,6 +298,16 @@ fn bench_timers() -> Verdict {
             cpu::wrmsr(msr::IA32_TSC_DEADLINE, 1);
             cpu::take_interrupts();
         });
+        // Long enough to be asleep, and taken off again: what is measured is how late the guest is.
+        const NAP: u64 = 100_000;
+        let late = || {
+            let due = cpu::rdtsc() + NAP;
+            cpu::wrmsr(msr::IA32_TSC_DEADLINE, due);
+            cpu::sti_hlt();
+            cpu::cli();
+            cpu::rdtsc() - due
+        };
+        samples("deadline_wakes_hlt", 500, || (), late);
         apic::init_best();
     }
     require!(
@@ -420,6 +431,7 @@ image!(
         test!(control_registers, "-", bench_cr),
         test!(pio, "-", bench_pio),
         test!(mmio, "-", bench_mmio),
+        test!(doorbells, "-", doorbell::doorbells),
         test!(self_ipi, "-", bench_self_ipi),
         test!(eoi, "M-70 F-AP2", bench_eoi),
         test!(message, "F-TM2", bench_message),
