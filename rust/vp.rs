@@ -9,8 +9,8 @@ pub(crate) mod exits;
 mod gva;
 mod hypercall;
 mod inject;
+mod io;
 mod message;
-mod mmio;
 pub(crate) mod registers;
 pub(crate) mod setup;
 pub(crate) mod shared;
@@ -20,7 +20,6 @@ mod synic;
 use self::core::{Activity, Deferred, VpCore};
 use crate::device::ROOT_HVCALL;
 use crate::machine::{Machine, Vpid};
-use crate::partition::ioeventfd::Bus;
 use crate::partition::memory::{Access, Resolved};
 use crate::partition::{hvcall, spin, Config, Partition, Written};
 use crate::stats::VpStats;
@@ -153,6 +152,19 @@ impl Vp {
         } else if unseen {
             return Err(EINTR);
         }
+        self.shared.set_run(true);
+        let done = self.run_until_message(partition, config, own, arg);
+        self.shared.set_run(false);
+        done
+    }
+
+    fn run_until_message(
+        &self,
+        partition: &Partition,
+        config: &Config,
+        own: &mut Own,
+        arg: usize,
+    ) -> Result {
         own.core.intercepted = false;
         let mut message = Message::new();
         let mut page_is_new = self.register_page_mapped.load(Ordering::Relaxed);
@@ -230,7 +242,7 @@ impl Vp {
         };
         if wanted {
             let fill = self.fills_register_page(r.leave);
-            self.capture_from(r.core, &r.window.vmcs, fill, capture);
+            self.capture_from(r.core, &r.window.vmcs, r.code.as_ref(), fill, capture);
         }
     }
 
@@ -238,10 +250,11 @@ impl Vp {
         &self,
         core: &VpCore,
         vmcs: &CurrentVmcs<'_>,
+        code: Option<&gva::Code>,
         fill: bool,
         capture: &mut Option<message::Capture>,
     ) {
-        let capture = capture.insert(message::Capture::new(core, vmcs));
+        let capture = capture.insert(message::Capture::new(core, vmcs, code));
         if fill {
             registers::page::fill(&self.register_page, core, vmcs, capture);
         }
@@ -257,7 +270,7 @@ impl Vp {
         own.core.ram = 0..0;
         let fill = self.register_page_mapped.load(Ordering::Relaxed);
         self.with_vmcs_of(own, partition, |core, vmcs| {
-            self.capture_from(core, vmcs, fill, capture);
+            self.capture_from(core, vmcs, None, fill, capture);
         })?;
         if fill {
             registers::page::fill_xmm(&self.register_page, &own.core);
@@ -376,7 +389,7 @@ impl Vp {
                         let Some(capture) = capture else {
                             return Err(EIO);
                         };
-                        core.vmm_completes = Some(capture.rip);
+                        core.vmm_completes = Some(capture.context.rip);
                         let xmm = registers::xmm_0_to_5(core);
                         message.hypercall(self.index, capture, &core.gprs, xmm);
                         Ok(true)
@@ -398,8 +411,8 @@ impl Vp {
                 } else {
                     Access::Read
                 };
-                let apic = mmio::is_apic_page(core, gpa);
-                let outcome = if apic {
+                let outcome = if io::is_apic_page(core, gpa) {
+                    // Not decoded: whatever memory is there, the guest has the page in front of it.
                     Resolved::Unmapped
                 } else {
                     partition.memory.resolve(gpa, access, &mut core.ram)?
@@ -415,14 +428,6 @@ impl Vp {
                 let Some(capture) = capture else {
                     return Err(EIO);
                 };
-                if apic {
-                    return mmio::apic_access(self, partition, core, capture, gpa, message);
-                }
-                // Not where the CPU marks a paging structure.
-                let stored = access == Access::Write && qualification.gla_translated();
-                if stored && mmio::io_event(partition, core, capture, gpa) {
-                    return Ok(false);
-                }
                 if outcome == Resolved::Denied {
                     if let Some(vector) = partition.overlay_fault(gpa >> 12) {
                         core.deferred = if qualification.gla_translated() {
@@ -439,7 +444,7 @@ impl Vp {
                     .gla_valid()
                     .then_some((gla, qualification.gla_translated()));
                 let bytes = gva::fetch(partition, capture);
-                core.vmm_completes = Some(capture.rip);
+                core.vmm_completes = Some(capture.context.rip);
                 message.memory(self.index, capture, outcome, access, gpa, gla, &bytes);
                 Ok(true)
             }
@@ -447,7 +452,7 @@ impl Vp {
                 let Some(capture) = capture else {
                     return Err(EIO);
                 };
-                core.vmm_completes = Some(capture.rip);
+                core.vmm_completes = Some(capture.context.rip);
                 message.cpuid(self.index, capture, &core.gprs, result);
                 Ok(true)
             }
@@ -455,7 +460,7 @@ impl Vp {
                 let Some(capture) = capture else {
                     return Err(EIO);
                 };
-                core.vmm_completes = Some(capture.rip);
+                core.vmm_completes = Some(capture.context.rip);
                 if write && number == HV_X64_MSR_CRASH_CTL {
                     // The host's log hears of a crash whoever else does (F-CR1).
                     let [rax, rdx] = [core.gprs[self::core::RAX], core.gprs[self::core::RDX]];
@@ -477,7 +482,7 @@ impl Vp {
                 let Some(capture) = capture else {
                     return Err(EIO);
                 };
-                core.vmm_completes = Some(capture.rip);
+                core.vmm_completes = Some(capture.context.rip);
                 let xmm = registers::xmm_0_to_5(core);
                 message.hypercall(self.index, capture, &core.gprs, xmm);
                 Ok(true)
@@ -487,15 +492,12 @@ impl Vp {
                     return Err(EIO);
                 };
                 let access = vmxdef::exit::IoAccess(qualification);
-                if io_event(partition, core, access) {
-                    return Ok(false);
-                }
                 let bytes = if access.is_string() {
                     gva::fetch(partition, capture)
                 } else {
                     gva::Bytes::NONE
                 };
-                core.vmm_completes = Some(capture.rip);
+                core.vmm_completes = Some(capture.context.rip);
                 message.io_port(self.index, capture, &core.gprs, access, &bytes);
                 Ok(true)
             }
@@ -618,7 +620,9 @@ impl Vp {
         gva: u64,
         flags: u64,
     ) -> Result<::core::result::Result<u64, u32>> {
-        let capture = self.with_vmcs(partition, |core, vmcs| message::Capture::new(core, vmcs))?;
+        let capture = self.with_vmcs(partition, |core, vmcs| {
+            message::Capture::new(core, vmcs, None)
+        })?;
         Ok(gva::translate(partition, &capture, gva, flags))
     }
 
@@ -626,22 +630,6 @@ impl Vp {
     pub(crate) fn with_core<R>(&self, f: impl FnOnce(&mut VpCore) -> R) -> Result<R> {
         Ok(f(&mut self.own.lock()?.core))
     }
-}
-
-/// An OUT to a port. True: it signalled an ioeventfd, and is done. String instructions are left to
-/// the VMM.
-fn io_event(partition: &Partition, core: &mut VpCore, access: vmxdef::exit::IoAccess) -> bool {
-    if access.is_in() || access.is_string() {
-        return false;
-    }
-    let len = u32::from(access.size());
-    let value = core.gprs[self::core::RAX] & u64::MAX >> (64 - 8 * len.clamp(1, 8));
-    let port = u64::from(access.port());
-    let done = partition.ioeventfds.write(Bus::Port, port, len, value);
-    if done {
-        core.deferred = Deferred::Advance;
-    }
-    done
 }
 
 /// What of the VP's state CPUID depends on.
@@ -707,7 +695,7 @@ impl FileOps for VpFile {
                 // may want. That thread fills the page at the next intercept.
                 if let Some(mut own) = vp.own.try_lock() {
                     vp.with_vmcs_of(&mut own, &this.partition, |core, vmcs| {
-                        let capture = message::Capture::new(core, vmcs);
+                        let capture = message::Capture::new(core, vmcs, None);
                         registers::page::fill(&vp.register_page, core, vmcs, &capture);
                         registers::page::fill_xmm(&vp.register_page, core);
                     })?;

@@ -7,9 +7,9 @@
 
 mod tracking;
 
-use super::space::{MapOutcome, Space};
+use super::space::{MapOutcome, Space, UserRange};
 use crate::sys::bindings::mshv_user_mem_region;
-use crate::sys::guest_memory::{Fault, Invalidate, Invalidation, Mapping};
+use crate::sys::guest_memory::{Ageing, Fault, Invalidate, Invalidation, Mapping};
 use crate::sys::user;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -85,6 +85,22 @@ struct Mapped {
     region: Pin<KBox<Region>>,
 }
 
+/// Where all regions, and one more, are in the VMM; in their order.
+fn user_ranges(regions: &[Arc<Mapped>], more: Option<&Region>) -> Result<KVec<UserRange>> {
+    let mut ranges = KVec::with_capacity(regions.len() + 1, GFP_KERNEL_ACCOUNT)?;
+    let regions = regions.iter().map(|mapped| &*mapped.region);
+    for r in Iterator::chain(regions, more) {
+        let range = UserRange {
+            uaddr: r.uaddr,
+            gpa: r.gpa,
+            len: r.len,
+            writable: r.writable,
+        };
+        ranges.push(range, GFP_KERNEL_ACCOUNT)?;
+    }
+    Ok(ranges)
+}
+
 /// The regions of a partition.
 #[pin_data]
 pub(crate) struct Memory {
@@ -94,16 +110,19 @@ pub(crate) struct Memory {
     regions: Mutex<KVec<Arc<Mapped>>>,
     /// Bytes in regions.
     pub(crate) bytes: AtomicU64,
+    /// So that the kernel takes the memory that the guest does not use.
+    _ageing: Ageing<Space>,
 }
 
 impl Memory {
-    /// No regions.
-    pub(crate) fn new(space: Arc<Space>) -> impl PinInit<Self> {
-        pin_init!(Self {
+    /// No regions yet, of the calling process's memory.
+    pub(crate) fn new(space: Arc<Space>) -> impl PinInit<Self, Error> {
+        try_pin_init!(Self {
+            _ageing: Ageing::begin(space.clone())?,
             space,
             regions <- new_mutex!(KVec::new()),
             bytes: AtomicU64::new(0),
-        })
+        }? Error)
     }
 
     /// SET_GUEST_MEMORY. EINVAL for a malformed one, EEXIST for an overlap, ENOENT for an unmap
@@ -164,7 +183,10 @@ impl Memory {
         }
         let mapping = Mapping::follow(r.userspace_addr as usize, r.size as usize, &region)?;
         let mapped = Arc::new(Mapped { mapping, region }, GFP_KERNEL_ACCOUNT)?;
+        regions.reserve(1, GFP_KERNEL_ACCOUNT)?;
+        let ranges = user_ranges(&regions, Some(&mapped.region))?;
         regions.push(mapped, GFP_KERNEL_ACCOUNT)?;
+        self.space.set_user_ranges(ranges);
         self.bytes.fetch_add(r.size, Ordering::Relaxed);
         Ok(())
     }
@@ -179,6 +201,9 @@ impl Memory {
                     o.gpa == gpa && o.len == r.size && o.uaddr == r.userspace_addr
                 })
                 .ok_or(ENOENT)?;
+            let mut ranges = user_ranges(&regions, None)?;
+            let _ = ranges.remove(index);
+            self.space.set_user_ranges(ranges);
             regions.remove(index).map_err(|_| ENOENT)?
         };
         self.bytes.fetch_sub(r.size, Ordering::Relaxed);

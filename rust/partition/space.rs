@@ -8,6 +8,7 @@
 
 use crate::sys::direct_map::DirectMap;
 use crate::sys::ept_frames::{Refill, TableFrames, ZAP_BUDGET};
+use crate::sys::guest_memory::Age;
 use crate::sys::host;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use ept::{
@@ -32,12 +33,51 @@ struct Overlay {
     rights: Rights,
 }
 
+/// Memory of the VMM's that is the guest's.
+#[derive(Clone, Copy)]
+pub(crate) struct UserRange {
+    pub(crate) uaddr: u64,
+    pub(crate) gpa: u64,
+    pub(crate) len: u64,
+    pub(crate) writable: bool,
+}
+
+impl UserRange {
+    /// Where [start, end) of the process is in the guest.
+    fn guest(&self, start: u64, end: u64) -> Option<GpaRange> {
+        let start = start.max(self.uaddr);
+        let end = end.min(self.uaddr + self.len);
+        let len = end.checked_sub(start).filter(|len| *len != 0)?;
+        Some(GpaRange::from_len(
+            Gpa(self.gpa + (start - self.uaddr)),
+            len,
+        ))
+    }
+}
+
 struct Tree {
     /// Taken out by drop.
     ept: Option<Ept>,
     frames: TableFrames,
+    /// For who has an address of the VMM's and must not sleep.
+    user: KVec<UserRange>,
     /// Has capacity for [`MAX_OVERLAYS`]: it grows under a spinlock. Later ones lie on top.
     overlays: KVec<Overlay>,
+}
+
+/// A page of which a VP knows that the guest can write to no memory there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NoMemory {
+    gpn: u64,
+    layout: u64,
+}
+
+impl NoMemory {
+    /// It knows none.
+    pub(crate) const UNKNOWN: Self = Self {
+        gpn: u64::MAX,
+        layout: 0,
+    };
 }
 
 /// One guest-physical address space.
@@ -52,6 +92,8 @@ pub(crate) struct Space {
     /// Per VP: whether it is in guest mode, and where.
     guest_mode: [GuestMode; MAX_VPS],
     max_leaf: PageSize,
+    /// Changes with what is the VMM's memory or an overlay.
+    layout: AtomicU64,
     /// Accesses are tracked, by pages of 4 KiB.
     tracking: AtomicBool,
     /// ITLB_MULTIHIT: code runs from 4 KiB pages only.
@@ -82,12 +124,14 @@ impl Space {
                 tree <- new_spinlock!(Tree {
                     ept: Some(ept),
                     frames,
+                    user: KVec::new(),
                     overlays,
                 }),
                 eptp,
                 generation: RootGeneration::new(NEXT_ROOT.fetch_add(1, Ordering::Relaxed)),
                 guest_mode: [const { GuestMode::new() }; MAX_VPS],
                 max_leaf: config.max_leaf,
+                layout: AtomicU64::new(0),
                 tracking: AtomicBool::new(false),
                 code_in_small_pages: host::itlb_multihit(),
                 direct_map: DirectMap::new(),
@@ -106,9 +150,9 @@ impl Space {
     /// and only by a VP that announced guest mode: the page stays there until it leaves.
     #[inline]
     pub(crate) fn readable_page(&self, gpa: u64) -> Option<u64> {
-        let leaf = ept::lookup(Eptp(self.eptp), Gpa(gpa), |at| self.direct_map.word(at.0))?;
-        let in_leaf = (gpa & (leaf.size.bytes() - 1)) & !0xfff;
-        leaf.rights.read.then_some(leaf.spa.0 + in_leaf)
+        let look = |at: Spa| self.direct_map.word(at.0);
+        let (page, rights) = ept::lookup(Eptp(self.eptp), Gpa(gpa), look)?;
+        rights.read.then_some(page.0)
     }
 
     /// The word at `spa`, which is in a page of [`Self::readable_page`].
@@ -235,6 +279,34 @@ impl Space {
         );
     }
 
+    /// Tells what is now the guest's of the VMM's memory.
+    pub(crate) fn set_user_ranges(&self, mut ranges: KVec<UserRange>) {
+        let mut tree = self.tree.lock();
+        ::core::mem::swap(&mut tree.user, &mut ranges);
+        self.layout.fetch_add(1, Ordering::Relaxed);
+        drop(tree);
+        // The old ones are freed without the lock.
+    }
+
+    /// Whether the guest can write to memory at `gpa`, mapped now or not. In a window, too: it does not wait for the lock; None: ask
+    /// again. `known`: what the VP learnt the last time.
+    pub(crate) fn is_memory(&self, gpa: u64, known: &mut NoMemory) -> Option<bool> {
+        let asked = NoMemory {
+            gpn: gpa >> 12,
+            layout: self.layout.load(Ordering::Relaxed),
+        };
+        if asked == *known {
+            return Some(false);
+        }
+        let tree = self.tree.try_lock()?;
+        let here = |r: &UserRange| r.writable && gpa.wrapping_sub(r.gpa) < r.len;
+        let memory = tree.user.iter().any(here) || tree.overlays.iter().any(|o| o.gpn == asked.gpn);
+        if !memory {
+            *known = asked;
+        }
+        Some(memory)
+    }
+
     /// Whether accesses are tracked. What depends on it is asked again under the map lock.
     pub(crate) fn is_tracking(&self) -> bool {
         self.tracking.load(Ordering::Relaxed)
@@ -312,6 +384,7 @@ impl Space {
     pub(crate) fn place_overlay(&self, spa: u64, gpn: Option<u64>, rights: Rights) -> Result {
         let mut guard = self.tree.lock();
         let tree = &mut *guard;
+        self.layout.fetch_add(1, Ordering::Relaxed);
         if let Some(i) = tree.overlays.iter().position(|o| o.spa == spa) {
             if let Ok(old) = tree.overlays.remove(i) {
                 self.zap_locked(tree, GpaRange::from_len(Gpa(old.gpn << 12), 4096));
@@ -326,6 +399,35 @@ impl Space {
             .map_err(|_| ENOSPC)?;
         self.zap_locked(tree, GpaRange::from_len(Gpa(gpn << 12), 4096));
         Ok(())
+    }
+}
+
+impl Age for Space {
+    /// By the accessed flags of the CPU; where it has none, what was looked at faults when it is accessed again.
+    fn age(&self, start: u64, end: u64, clear: bool) -> bool {
+        let mut guard = self.tree.lock();
+        let tree = &mut *guard;
+        let Some(ept) = &mut tree.ept else {
+            return false;
+        };
+        let mut accessed = false;
+        for range in tree.user.iter().filter_map(|user| user.guest(start, end)) {
+            let mut from = range.start();
+            loop {
+                let rest = GpaRange::new(from, range.end());
+                let progress = if clear {
+                    ept.clear_accessed(&tree.frames, rest, 512)
+                } else {
+                    ept.test_accessed(&tree.frames, rest, 512)
+                };
+                accessed |= progress.any;
+                match progress.next {
+                    Some(next) => from = next,
+                    None => break,
+                }
+            }
+        }
+        accessed
     }
 }
 

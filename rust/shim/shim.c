@@ -402,6 +402,67 @@ void hvrs_mapping_set_seq(struct hvrs_mapping *m, unsigned long seq)
 	mmu_interval_set_seq(&m->notifier, seq);
 }
 
+struct hvrs_ager {
+	struct mmu_notifier notifier;
+	hvrs_age_fn age;
+	void *context;
+};
+
+/* int up to Linux 7.2, bool from 7.3 on */
+typedef typeof(((struct mmu_notifier_ops *)NULL)->test_young(NULL, NULL, 0)) hvrs_young;
+
+static bool hvrs_age(struct mmu_notifier *notifier, unsigned long start, unsigned long end,
+		     bool clear)
+{
+	struct hvrs_ager *a = container_of(notifier, struct hvrs_ager, notifier);
+
+	return a->age(a->context, start, end, clear);
+}
+
+static hvrs_young hvrs_clear_young(struct mmu_notifier *notifier, struct mm_struct *mm,
+				   unsigned long start, unsigned long end)
+{
+	return hvrs_age(notifier, start, end, true);
+}
+
+static hvrs_young hvrs_test_young(struct mmu_notifier *notifier, struct mm_struct *mm,
+				  unsigned long address)
+{
+	return hvrs_age(notifier, address, address + 1, false);
+}
+
+/* Nothing is flushed: a stale translation makes a page look older than it is, no more. */
+static const struct mmu_notifier_ops hvrs_ager_ops = {
+	.clear_flush_young = hvrs_clear_young,
+	.clear_young = hvrs_clear_young,
+	.test_young = hvrs_test_young,
+};
+
+int hvrs_ager_new(hvrs_age_fn age, void *context, struct hvrs_ager **out)
+{
+	struct hvrs_ager *a = kzalloc(sizeof(*a), GFP_KERNEL_ACCOUNT);
+	int ret;
+
+	if (!a)
+		return -ENOMEM;
+	a->age = age;
+	a->context = context;
+	a->notifier.ops = &hvrs_ager_ops;
+	ret = mmu_notifier_register(&a->notifier, current->mm);
+	if (ret) {
+		kfree(a);
+		return ret;
+	}
+	*out = a;
+	return 0;
+}
+
+void hvrs_ager_free(struct hvrs_ager *a)
+{
+	mmu_notifier_unregister(&a->notifier, a->notifier.mm);
+	kfree(a);
+}
+
 unsigned long hvrs_current_mm(void)
 {
 	return (unsigned long)current->mm;

@@ -10,6 +10,7 @@
 #define HVRS_SHIM_H
 
 #include <linux/types.h>
+#include <asm/extable_fixup_types.h>
 #include <linux/mshv.h>
 #include "../../include/uapi/linux/hvrs.h"
 
@@ -56,8 +57,8 @@ s64 hvrs_vmx_loop(u64 *gprs, void *running, bool launched);
 bool hvrs_vmptrst_safe(u64 *vmcs);
 /* RDMSR and WRMSR that survive #GP: false then. */
 bool hvrs_rdmsr_safe(u32 msr, u64 *value);
-/* Reads a word of memory that may not be mapped: false then. */
-bool hvrs_read_safe(const u64 *from, u64 *to);
+/* Of an exception table's entry: go on at the fixup, and nothing else. */
+enum { HVRS_EX_TYPE_DEFAULT = EX_TYPE_DEFAULT };
 /* Rust: one VM exit. 0 enters the guest again. */
 s64 hvrs_rs_exit(void *running);
 
@@ -115,6 +116,16 @@ int hvrs_mapping_fault(struct hvrs_mapping *mapping, unsigned long addr, bool wr
 /* Under the lock that the invalidate function takes. */
 bool hvrs_mapping_retry(struct hvrs_mapping *mapping, unsigned long seq);
 void hvrs_mapping_set_seq(struct hvrs_mapping *mapping, unsigned long seq);
+
+struct hvrs_ager;
+
+/* Whether [start, end) was accessed, which is forgotten if @clear; must not sleep. */
+typedef bool (*hvrs_age_fn)(void *context, unsigned long start, unsigned long end, bool clear);
+
+/* Answers the kernel's questions about the calling task's memory. */
+int hvrs_ager_new(hvrs_age_fn age, void *context, struct hvrs_ager **out);
+/* No more calls of @age afterwards. */
+void hvrs_ager_free(struct hvrs_ager *ager);
 /* Identity of the caller's address space; compared, never followed. */
 unsigned long hvrs_current_mm(void);
 void hvrs_current_comm(char *comm);

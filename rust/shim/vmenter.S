@@ -198,17 +198,6 @@ SYM_INNER_LABEL_ALIGN(hvrs_vmx_exit, SYM_L_LOCAL)
 	RET
 SYM_FUNC_END(hvrs_vmx_loop)
 
-/* bool hvrs_read_safe(const u64 *from, u64 *to): in guest context, too */
-SYM_FUNC_START(hvrs_read_safe)
-1:	mov (%rdi), %rax
-	mov %rax, (%rsi)
-	mov $1, %eax
-	RET
-2:	xor %eax, %eax
-	RET
-	_ASM_EXTABLE(1b, 2b)
-SYM_FUNC_END(hvrs_read_safe)
-
 .text
 
 /* bool hvrs_vmptrst_safe(u64 *vmcs) */

@@ -3,6 +3,7 @@
 //! The machine's memory by its physical address, for a window: without the kernel's help.
 
 use super::bindings;
+use core::arch::asm;
 
 /// Where the kernel maps all memory.
 #[derive(Clone, Copy)]
@@ -21,9 +22,26 @@ impl DirectMap {
     /// The caller sees to it that the page cannot be reused meanwhile.
     #[inline(always)]
     pub(crate) fn word(self, spa: u64) -> Option<u64> {
-        let mut word = 0;
-        let from = self.0.wrapping_add(spa & !7) as *const u64;
-        // SAFETY: Reads one word; #PF is caught by the exception table.
-        unsafe { bindings::hvrs_read_safe(from, &mut word) }.then_some(word)
+        let from = self.0.wrapping_add(spa & !7);
+        let (word, read): (u64, u32);
+        // SAFETY: Reads one word; the exception table leads a #PF behind the second instruction.
+        unsafe {
+            asm!(
+                "xor {read:e}, {read:e}",
+                "2: mov {word}, [{from}]",
+                "inc {read:e}",
+                "3:",
+                ".pushsection __ex_table, \"a\"",
+                ".balign 4",
+                ".long 2b - ., 3b - ., {kind}",
+                ".popsection",
+                from = in(reg) from,
+                word = out(reg) word,
+                read = out(reg) read,
+                kind = const bindings::HVRS_EX_TYPE_DEFAULT,
+                options(nostack, readonly),
+            )
+        };
+        (read != 0).then_some(word)
     }
 }

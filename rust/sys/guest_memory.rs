@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Follows a range of a process's memory without pinning it (HMM and interval notifiers).
+//! Follows a range of a process's memory without pinning it (HMM and interval notifiers), and tells the kernel what of it is
+//! used (an MMU notifier).
 
 use super::bindings;
 use core::ffi::c_void;
 use core::ptr::NonNull;
 use kernel::error::{to_result, Result};
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 /// A change of the process's memory that a mapping's owner is told of.
 pub(crate) struct Invalidation {
@@ -117,5 +119,54 @@ impl Drop for Mapping {
     fn drop(&mut self) {
         // SAFETY: Created by `new`; removal waits for running callbacks.
         unsafe { bindings::hvrs_mapping_free(self.0.as_ptr()) }
+    }
+}
+
+/// What the kernel asks about a process's memory before it takes some of it.
+pub(crate) trait Age: Send + Sync {
+    /// Whether memory in [start, end) was accessed; if `clear`, as if it never had been from now on. Never sleeps.
+    fn age(&self, start: u64, end: u64, clear: bool) -> bool;
+}
+
+/// Lets `T` answer for the memory of the process that creates this.
+pub(crate) struct Ageing<T: Age> {
+    ager: NonNull<bindings::hvrs_ager>,
+    /// Called until the notifier is gone.
+    _target: Arc<T>,
+}
+
+// SAFETY: The C object is only freed, which any thread may do.
+unsafe impl<T: Age> Send for Ageing<T> {}
+// SAFETY: As above.
+unsafe impl<T: Age> Sync for Ageing<T> {}
+
+impl<T: Age> Ageing<T> {
+    /// Begins, for the caller's process.
+    pub(crate) fn begin(target: Arc<T>) -> Result<Self> {
+        extern "C" fn call<T: Age>(
+            target: *mut c_void,
+            start: usize,
+            end: usize,
+            clear: bool,
+        ) -> bool {
+            // SAFETY: The notifier keeps its target until no more calls come.
+            let target = unsafe { &*target.cast_const().cast::<T>() };
+            target.age(start as u64, end as u64, clear)
+        }
+        let mut out = core::ptr::null_mut();
+        let context = Arc::as_ptr(&target).cast_mut().cast();
+        // SAFETY: Task context; `out` is written on success; the target is kept.
+        to_result(unsafe { bindings::hvrs_ager_new(Some(call::<T>), context, &mut out) })?;
+        Ok(Self {
+            ager: NonNull::new(out).ok_or(ENOMEM)?,
+            _target: target,
+        })
+    }
+}
+
+impl<T: Age> Drop for Ageing<T> {
+    fn drop(&mut self) {
+        // SAFETY: Made by `begin`, freed once; waits for running calls.
+        unsafe { bindings::hvrs_ager_free(self.ager.as_ptr()) }
     }
 }

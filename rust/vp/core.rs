@@ -5,6 +5,7 @@
 use super::shared::VpShared;
 use crate::machine::Machine;
 use crate::partition::clock::{Clock, TscState};
+use crate::partition::space::NoMemory;
 use crate::stats::VpStats;
 use crate::sys::pages::{PageBox, Pages};
 use crate::sys::thread::ThreadId;
@@ -60,12 +61,6 @@ pub(crate) enum Deferred {
     Nothing,
     /// Go on behind the intercepted instruction.
     Advance,
-    /// An instruction of `length` bytes was executed by hvrs.
-    Emulated {
-        length: u8,
-        rsp: u64,
-        rflags: u64,
-    },
     /// An exception; its error code, if it has one, is 0.
     Exception(u8),
     /// #PF at `gla`, with this error code.
@@ -163,6 +158,8 @@ pub(crate) struct VpCore {
     /// Guest-physical addresses of the region that the last EPT violation was in: the next one probably is, too, and
     /// needs nothing of the VMCS. A hint: the region may be gone.
     pub(crate) ram: Range<u64>,
+    /// A page where there was nothing the last time.
+    pub(super) no_memory: NoMemory,
 }
 
 impl VpCore {
@@ -232,6 +229,7 @@ impl VpCore {
             timer_changed: false,
             stats,
             ram: 0..0,
+            no_memory: NoMemory::UNKNOWN,
         };
         core.reset_fpu();
         Ok(core)

@@ -9,9 +9,10 @@
 
 use super::core::{Activity, VpCore};
 use super::exits::{self, Leave};
+use super::gva::Code;
 use super::setup;
 use super::shared::{event, VpShared};
-use super::{Own, Vp};
+use super::{io, Own, Vp};
 use crate::partition::space::Space;
 use crate::partition::{Config, Partition};
 use crate::sys::host;
@@ -38,6 +39,8 @@ pub(crate) struct Running<'a> {
     pub(crate) config: &'a Config,
     /// Why the loop ended.
     pub(crate) leave: Leave,
+    /// The instruction behind it, where it was looked at.
+    pub(super) code: Option<Code>,
     preemption_timer_shift: Option<u32>,
     /// INVVPID can forget one page.
     pub(crate) has_invvpid_address: bool,
@@ -137,6 +140,7 @@ fn run_in(
         partition,
         config,
         leave: Leave::Again,
+        code: None,
         preemption_timer_shift: caps.preemption_timer_shift,
         has_invvpid_address: caps.ept_vpid & ept_vpid::INVVPID_ADDRESS != 0,
         longest_stay_ticks: u64::from(host::tsc_khz()) * LONGEST_STAY_MS,
@@ -202,8 +206,11 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
         running.leave = Leave::Again;
         running.core.spec_ctrl.enter_guest();
         let entered = enter(running, launched);
-        guest_mode.leave();
         launched = true;
+        if entered.is_ok() {
+            running.code = io::code(running);
+        }
+        guest_mode.leave();
         if entered.is_err() {
             running.core.spec_ctrl.leave_guest();
             running.leave = Leave::EntryFailed {
@@ -212,6 +219,7 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
             };
             return;
         }
+        io::serve(running);
         let kicks = core::mem::take(&mut running.kicks);
         running.partition.kick_all(kicks);
         let flushes = core::mem::take(&mut running.flushes);

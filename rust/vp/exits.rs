@@ -14,6 +14,7 @@ pub(super) mod npiep;
 
 use super::core::{Activity, Deferred, VpCore, RAX, RCX, RDX};
 use super::entry::Running;
+use crate::partition::spin;
 use crate::vmx::insn::rdtsc;
 use crate::vmx::vmcs::CurrentVmcs;
 use hv1::hypercall::{CallRow, Convention};
@@ -177,7 +178,7 @@ fn handle_other(r: &mut Running<'_>, reason: ExitReason, full_reason: u32) -> bo
     match reason {
         ExitReason::PREEMPTION_TIMER => preemption_timer(r),
         ExitReason::EXCEPTION_NMI => exception::handle(r),
-        ExitReason::PAUSE => leave(r, Leave::Yield),
+        ExitReason::PAUSE => spin(r),
         ExitReason::XSETBV => xsetbv(r),
         // Caches are coherent for what a guest can reach; INVD without write-back would lose the
         // host's data.
@@ -242,21 +243,21 @@ pub(super) fn finish(core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
             let length = vmcs.read(VM_EXIT_INSTRUCTION_LEN);
             advance_by(core, vmcs, u64::from(length));
         }
-        Deferred::Emulated {
-            length,
-            rsp,
-            rflags,
-        } => {
-            vmcs.write(GUEST_RSP, rsp);
-            vmcs.write(GUEST_RFLAGS, rflags);
-            advance_by(core, vmcs, u64::from(length));
-        }
         Deferred::Exception(vector) => raise(core, vector, 0),
         Deferred::PageFault { gla, code } => {
             core.guest.cr2 = gla;
             raise(core, vector::PF, code);
         }
     }
+}
+
+/// The registers after an instruction of `length` bytes that hvrs has executed, and on.
+pub(super) fn emulated(r: &mut Running<'_>, length: u8, gprs: &[u64; 16], rflags: u64) {
+    let vmcs = &r.window.vmcs;
+    r.core.gprs = *gprs;
+    vmcs.write(GUEST_RSP, gprs[super::core::RSP]);
+    vmcs.write(GUEST_RFLAGS, rflags);
+    advance_by(r.core, vmcs, u64::from(length));
 }
 
 /// [`advance`] for an instruction whose length the CPU did not tell.
@@ -346,6 +347,14 @@ fn preemption_timer(r: &mut Running<'_>) -> bool {
         return true;
     }
     leave(r, Leave::Host)
+}
+
+/// The guest spins.
+pub(super) fn spin(r: &mut Running<'_>) -> bool {
+    if spin::somebody_waits(r.partition, r.shared) {
+        return leave(r, Leave::Yield);
+    }
+    true
 }
 
 fn halt(r: &mut Running<'_>) -> bool {

@@ -4,11 +4,11 @@
 
 use super::core::{VpCore, R8, RAX, RBX, RCX, RDI, RDX, RSI, RSP};
 use super::exits::exception::Exception;
-use super::gva::Bytes;
+use super::gva::{Bytes, Code, Context};
 use crate::partition::memory::{Access, Resolved};
 use crate::sys::pages::Pages;
 use crate::vmx::vmcs::CurrentVmcs;
-use crate::vp::registers::{guest_cr0, guest_cr4, interrupt_state, segment};
+use crate::vp::registers::{interrupt_state, segment};
 use hvdef::*;
 use vmxdef::exit::IoAccess;
 use vmxdef::field::*;
@@ -18,15 +18,10 @@ use x86def::segment::{ar, Segment};
 /// What messages, and the cold tier, need of the VMCS.
 #[derive(Clone, Copy)]
 pub(super) struct Capture {
-    pub(super) rip: u64,
+    pub(super) context: Context,
+    /// The bytes at CS:RIP, if the window had them all.
+    pub(super) code: Option<Bytes>,
     pub(super) rsp: u64,
-    pub(super) rflags: u64,
-    pub(super) cr0: u64,
-    pub(super) cr3: u64,
-    pub(super) cr4: u64,
-    pub(super) efer: u64,
-    pub(super) pdptes: [u64; 4],
-    pub(super) cs: HvX64SegmentRegister,
     pub(super) ds: HvX64SegmentRegister,
     pub(super) es: HvX64SegmentRegister,
     pub(super) ss: HvX64SegmentRegister,
@@ -40,24 +35,13 @@ pub(super) struct Capture {
 impl Capture {
     /// Reads it.
     #[inline(always)] // In place, not copied.
-    pub(super) fn new(core: &VpCore, vmcs: &CurrentVmcs<'_>) -> Self {
-        let cr4 = guest_cr4(vmcs);
-        let efer = vmcs.read(GUEST_IA32_EFER);
-        let pae_paging = cr4 & cr::CR4_PAE != 0 && efer & cr::EFER_LMA == 0;
+    pub(super) fn new(core: &VpCore, vmcs: &CurrentVmcs<'_>, code: Option<&Code>) -> Self {
         Self {
-            rip: vmcs.read(GUEST_RIP),
+            context: code.map_or_else(|| Context::new(vmcs), |code| code.context),
+            code: code
+                .filter(|code| code.missing.is_none())
+                .map(|code| code.bytes),
             rsp: vmcs.read(GUEST_RSP),
-            rflags: vmcs.read(GUEST_RFLAGS),
-            cr0: guest_cr0(vmcs),
-            cr3: vmcs.read(GUEST_CR3),
-            cr4,
-            efer,
-            pdptes: if pae_paging {
-                [GUEST_PDPTR0, GUEST_PDPTR1, GUEST_PDPTR2, GUEST_PDPTR3].map(|f| vmcs.read(f))
-            } else {
-                [0; 4]
-            },
-            cs: segment(vmcs, Segment::Cs),
             ds: segment(vmcs, Segment::Ds),
             es: segment(vmcs, Segment::Es),
             ss: segment(vmcs, Segment::Ss),
@@ -77,9 +61,9 @@ impl Capture {
         use HvX64VpExecutionState as State;
         let shadow = self.interrupt_state & HV_X64_INTERRUPT_STATE_INTERRUPT_SHADOW != 0;
         let state = State::CR0_PE
-            .when(self.cr0 & cr::CR0_PE != 0)
-            .union(State::CR0_AM.when(self.cr0 & cr::CR0_AM != 0))
-            .union(State::EFER_LMA.when(self.efer & cr::EFER_LMA != 0))
+            .when(self.context.cr0 & cr::CR0_PE != 0)
+            .union(State::CR0_AM.when(self.context.cr0 & cr::CR0_AM != 0))
+            .union(State::EFER_LMA.when(self.context.efer & cr::EFER_LMA != 0))
             .union(State::INTERRUPTION_PENDING.when(self.injecting))
             .union(State::INTERRUPT_SHADOW.when(shadow))
             .with_cpl(self.cpl());
@@ -88,9 +72,9 @@ impl Capture {
             instruction_length_cr8: HvX64InterceptMessageHeader::pack_length_cr8(length, self.cr8),
             intercept_access_type: access,
             execution_state: state.bits(),
-            cs_segment: self.cs,
-            rip: self.rip,
-            rflags: self.rflags,
+            cs_segment: self.context.cs,
+            rip: self.context.rip,
+            rflags: self.context.rflags,
         }
     }
 }

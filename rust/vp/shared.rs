@@ -58,6 +58,8 @@ pub(crate) struct VpShared {
     /// 0, or bits of [`extint`] with the vector.
     extint: AtomicU32,
     destination: AtomicU64,
+    /// A thread is in RUN_VP.
+    run: AtomicBool,
     blocked: AtomicBool,
     sleeper: Sleeper,
     /// Linear translations that the VP must forget.
@@ -84,6 +86,7 @@ impl VpShared {
             start: StartSlot::new(),
             extint: AtomicU32::new(0),
             destination: AtomicU64::new(view.to_bits()),
+            run: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             sleeper,
             linear_flush: LinearFlush::new(),
@@ -226,6 +229,17 @@ impl VpShared {
         if self.messages_wait.load(Ordering::SeqCst) {
             self.set_event(event::MESSAGES);
         }
+    }
+
+    /// RUN_VP begins or ends.
+    pub(crate) fn set_run(&self, run: bool) {
+        self.run.store(run, Ordering::Relaxed);
+    }
+
+    /// Whether a thread is in RUN_VP.
+    #[inline]
+    pub(crate) fn is_run(&self) -> bool {
+        self.run.load(Ordering::Relaxed)
     }
 
     /// Whether [`Self::kick`] would do anything: if not, the VP looks at its events by itself before it

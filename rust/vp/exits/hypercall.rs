@@ -3,7 +3,7 @@
 //! VMCALL: the guest's door to the hypercalls. Calls for sets of VPs are done here; their input is
 //! in registers, or in guest memory, which is read where it is.
 
-use super::{advance, count, cpl, fault, ipi, leave, Leave};
+use super::{advance, count, cpl, fault, ipi, leave, spin, Leave};
 use crate::partition::space::Space;
 use crate::vmx::insn::xmm_0_to_5;
 use crate::vp::entry::Running;
@@ -79,7 +79,7 @@ fn handle_by(r: &mut Running<'_>, convention: Convention, protected_mode: bool) 
         Dispatch::Yield(result) => {
             count(r, HvVpCounter::LongSpinWaitHypercalls);
             answer(r, convention, result);
-            leave(r, Leave::Yield)
+            spin(r)
         }
         Dispatch::Call(row) => call(r, row, &arguments, convention),
     }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! All cases, by what they are about.
 
+mod ageing;
 mod cost;
 mod device;
 mod doorbells;
@@ -61,6 +62,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         without_lapic::cases(),
         live::cases(),
         kept::cases(),
+        ageing::cases(),
         reset::cases(),
         cost::cases(),
         replays::cases(),

@@ -208,7 +208,10 @@ impl Results {
             ["counts"] => self.uncounted.clear(),
             ["exits", ..] => {
                 let (path, value) = line.strip_prefix("exits ")?.rsplit_once(':')?;
-                let name = path.rsplit(['/', ':']).find(|part| !part.trim().is_empty())?.trim();
+                let name = path
+                    .rsplit(['/', ':'])
+                    .find(|part| !part.trim().is_empty())?
+                    .trim();
                 let Ok(value) = value.trim().parse() else {
                     return Some(());
                 };
@@ -304,7 +307,11 @@ fn show(results: &Results) {
     }
     println!("\nInstructions of the host that are dear on silicon");
     for row in &results.rows {
-        for (on, figure) in [("hvrsctl", &row.hvrs), ("QEMU", &row.qemu), ("KVM", &row.kvm)] {
+        for (on, figure) in [
+            ("hvrsctl", &row.hvrs),
+            ("QEMU", &row.qemu),
+            ("KVM", &row.kvm),
+        ] {
             if let Some(figure) = figure {
                 println!("{:<24} {on:<8} {}", row.name, figure.dear());
             }

@@ -224,12 +224,10 @@ impl World {
                 self.frames.raw(Spa(at.0 & !0xfff), index)
             };
             let unlocked = ept::lookup(self.ept.eptp(), Gpa(gpa), read);
-            assert_eq!(
-                unlocked,
-                self.ept.walk(&self.frames, Gpa(gpa)),
-                "at {gpa:x}"
-            );
-            let got = self.ept.walk(&self.frames, Gpa(gpa)).map(|leaf| Page {
+            let leaf = self.ept.walk(&self.frames, Gpa(gpa));
+            let page = leaf.map(|leaf| (Spa(leaf.spa.0 + (gpa - leaf.gpa.0)), leaf.rights));
+            assert_eq!(unlocked, page, "at {gpa:x}");
+            let got = leaf.map(|leaf| Page {
                 spa: leaf.spa.0 + (gpa - leaf.gpa.0),
                 rights: leaf.rights,
                 dirty: leaf.dirty,

@@ -17,7 +17,7 @@ const WALKED: std::ops::Range<usize> = PLAYGROUND..0x10_0000;
 const HUGE: usize = 2 << 20;
 
 /// Writes a file of the kernel's, or skips: not every kernel has it.
-fn set(path: &str, value: &str) -> Outcome {
+pub(super) fn set(path: &str, value: &str) -> Outcome {
     std::fs::write(path, value).map_err(|e| Stop::Skip(format!("{path}: {e}")))
 }
 
@@ -118,7 +118,7 @@ fn page_out(random: &mut Random, memory: &Memory) -> Outcome {
     Ok(())
 }
 
-fn needs_swap() -> Outcome {
+pub(super) fn needs_swap() -> Outcome {
     match meminfo("SwapTotal")? {
         0 => Err(Stop::Skip("no swap".into())),
         _ => Ok(()),
