@@ -7,6 +7,7 @@
 //! under a VP's state: the machine's ports or `connections`, then a port's state, or the map lock; a VP's
 //! `thread`. None is taken in a window.
 
+mod access_log;
 pub(crate) mod clock;
 mod cpu;
 mod cpuid;

@@ -7,6 +7,7 @@
 
 mod tracking;
 
+use super::access_log::Log;
 use super::space::{MapOutcome, Space, UserRange};
 use crate::sys::bindings::mshv_user_mem_region;
 use crate::sys::guest_memory::{Ageing, Fault, Invalidate, Invalidation, Mapping};
@@ -18,7 +19,6 @@ use kernel::error::{code::*, Result};
 use kernel::new_mutex;
 use kernel::prelude::*;
 use kernel::sync::{Arc, Mutex, SetOnce};
-use tracking::Log;
 
 const PAGE_SIZE: u64 = 4096;
 /// Regions that a partition may have; more than any VMM uses, and a bound for the search.
@@ -58,7 +58,7 @@ struct Region {
     executable: bool,
     removed: AtomicBool,
     /// Made when accesses are tracked.
-    log: SetOnce<Log>,
+    log: SetOnce<Arc<Log>>,
     space: Arc<Space>,
 }
 
@@ -95,6 +95,7 @@ fn user_ranges(regions: &[Arc<Mapped>], more: Option<&Region>) -> Result<KVec<Us
             gpa: r.gpa,
             len: r.len,
             writable: r.writable,
+            log: r.log.as_ref().cloned(),
         };
         ranges.push(range, GFP_KERNEL_ACCOUNT)?;
     }
@@ -263,9 +264,8 @@ impl Memory {
                 }
                 other => other?,
             };
-            // What is mapped writable counts as written.
             let tracking = self.space.is_tracking();
-            let write = access == Access::Write || !tracking;
+            let write = access == Access::Write || !self.space.tracks_by_faults();
             let rights = Rights {
                 read: true,
                 write: region.writable && fault.writable && write,
@@ -278,13 +278,9 @@ impl Memory {
             };
             let (base, mapping) = self.leaf(region, gpa, uaddr, &fault, rights, largest);
             let moved = || {
-                let moved = mapped.mapping.retry(fault.seq)
+                mapped.mapping.retry(fault.seq)
                     || region.removed.load(Ordering::Relaxed)
-                    || self.space.is_tracking() != tracking;
-                if !moved && tracking {
-                    region.note(gpa, rights.write);
-                }
-                moved
+                    || self.space.is_tracking() != tracking
             };
             match self.space.map(base, mapping, moved)? {
                 MapOutcome::Done => {
@@ -356,11 +352,7 @@ impl Memory {
         }
         let addr = (region.uaddr + offset) as usize;
         self.space.write(gpa, || {
-            let there = !region.removed.load(Ordering::Relaxed);
-            if there && self.space.is_tracking() {
-                region.note(gpa, true);
-            }
-            there && user::write_bytes_nofault(addr, from)
+            !region.removed.load(Ordering::Relaxed) && user::write_bytes_nofault(addr, from)
         })
     }
 

@@ -6,6 +6,10 @@
 //! mode and waits until each has left it once; only then are pages and tables reused. VPs take
 //! the lock only outside of windows, so that waiting for them under it cannot deadlock.
 
+mod tracking;
+
+pub(crate) use self::tracking::AccessKind;
+use super::access_log::Log;
 use crate::sys::direct_map::DirectMap;
 use crate::sys::ept_frames::{Refill, TableFrames, ZAP_BUDGET};
 use crate::sys::guest_memory::Age;
@@ -34,12 +38,13 @@ struct Overlay {
 }
 
 /// Memory of the VMM's that is the guest's.
-#[derive(Clone, Copy)]
 pub(crate) struct UserRange {
     pub(crate) uaddr: u64,
     pub(crate) gpa: u64,
     pub(crate) len: u64,
     pub(crate) writable: bool,
+    /// While accesses are tracked, and afterwards.
+    pub(crate) log: Option<Arc<Log>>,
 }
 
 impl UserRange {
@@ -92,6 +97,8 @@ pub(crate) struct Space {
     /// Per VP: whether it is in guest mode, and where.
     guest_mode: [GuestMode; MAX_VPS],
     max_leaf: PageSize,
+    /// The CPU has accessed and dirty flags in the EPT.
+    has_access_flags: bool,
     /// Changes with what is the VMM's memory or an overlay.
     layout: AtomicU64,
     /// Accesses are tracked, by pages of 4 KiB.
@@ -131,6 +138,7 @@ impl Space {
                 generation: RootGeneration::new(NEXT_ROOT.fetch_add(1, Ordering::Relaxed)),
                 guest_mode: [const { GuestMode::new() }; MAX_VPS],
                 max_leaf: config.max_leaf,
+                has_access_flags: config.accessed_dirty,
                 layout: AtomicU64::new(0),
                 tracking: AtomicBool::new(false),
                 code_in_small_pages: host::itlb_multihit(),
@@ -159,6 +167,11 @@ impl Space {
     #[inline]
     pub(crate) fn read_word(&self, spa: u64) -> Option<u64> {
         self.direct_map.word(spa)
+    }
+
+    /// Whether only a fault tells of a write.
+    pub(crate) fn tracks_by_faults(&self) -> bool {
+        self.is_tracking() && !self.has_access_flags
     }
 
     /// The largest leaf for memory that the guest may, or may not, execute.
@@ -246,11 +259,16 @@ impl Space {
         let Some(ept) = &mut tree.ept else {
             return;
         };
+        let (tracking, user) = (self.is_tracking(), &tree.user);
         let mut dirty = false;
         let mut from = range.start();
         loop {
             let rest = GpaRange::new(from, range.end());
-            let progress = ept.unmap(&mut tree.frames, rest, ZAP_BUDGET, |_| ());
+            let progress = ept.unmap(&mut tree.frames, rest, ZAP_BUDGET, |leaf| {
+                if tracking {
+                    tracking::note(user, leaf);
+                }
+            });
             dirty |= progress.any;
             if dirty && (tree.frames.retired_full() || progress.next.is_none()) {
                 self.flush();
@@ -312,45 +330,18 @@ impl Space {
         self.tracking.load(Ordering::Relaxed)
     }
 
-    /// Changes that; the caller zaps all afterwards.
-    pub(crate) fn set_tracking(&self, on: bool) {
-        let _tree = self.tree.lock();
-        self.tracking.store(on, Ordering::Relaxed);
-    }
-
-    /// Takes write access to [gpa, gpa + len) away, if `under_lock`, which runs first, under the map
-    /// lock, says so; when it returns, no VP can write without a fault.
-    pub(crate) fn protect(&self, gpa: u64, len: u64, under_lock: impl FnOnce() -> bool) {
-        let mut guard = self.tree.lock();
-        if !under_lock() {
-            return;
-        }
-        let tree = &mut *guard;
-        let Some(ept) = &mut tree.ept else {
-            return;
-        };
-        let range = GpaRange::from_len(Gpa(gpa), len);
-        let mut from = range.start();
-        let mut any = false;
-        loop {
-            let progress = ept.protect(&tree.frames, GpaRange::new(from, range.end()), 512);
-            any |= progress.any;
-            match progress.next {
-                Some(next) => from = next,
-                None => break,
-            }
-        }
-        if any {
-            self.flush();
-        }
-    }
-
     /// Runs `write`, which writes to the memory at `gpa`, under the map lock: who takes the memory away waits. None: it
     /// failed, or an overlay is there.
     pub(crate) fn write(&self, gpa: u64, write: impl FnOnce() -> bool) -> Option<()> {
         let tree = self.tree.lock();
         let hidden = tree.overlays.iter().any(|o| o.gpn == gpa >> 12);
-        (!hidden && write()).then_some(())
+        if hidden || !write() {
+            return None;
+        }
+        if self.is_tracking() {
+            tracking::note_page(&tree.user, gpa, true, true);
+        }
+        Some(())
     }
 
     /// Returns when every VP has left guest mode once.
@@ -410,13 +401,18 @@ impl Age for Space {
         let Some(ept) = &mut tree.ept else {
             return false;
         };
+        let tracking = self.is_tracking();
         let mut accessed = false;
         for range in tree.user.iter().filter_map(|user| user.guest(start, end)) {
             let mut from = range.start();
             loop {
                 let rest = GpaRange::new(from, range.end());
                 let progress = if clear {
-                    ept.clear_accessed(&tree.frames, rest, 512)
+                    ept.clear_accessed(&tree.frames, rest, 512, |leaf| {
+                        if tracking {
+                            tracking::note(&tree.user, leaf);
+                        }
+                    })
                 } else {
                     ept.test_accessed(&tree.frames, rest, 512)
                 };

@@ -3,102 +3,29 @@
 //! Which pages the guest accessed and wrote: HV_PARTITION_PROPERTY_GPA_PAGE_ACCESS_TRACKING and
 //! MSHV_GET_GPAP_ACCESS_BITMAP.
 //!
-//! By faults, so it is the same on every CPU, and nothing must be saved when a translation goes away:
-//! while tracking is on, a page of 4 KiB that is mapped has its bit of `accessed` set, one that is
-//! mapped writable its bit of `dirty`. Clearing a bit takes the translation, or its right to write,
-//! away first. What the VMM writes by its own mapping is not noticed; overlays are not the VMM's memory.
+//! What the VMM writes by its own mapping is not noticed; overlays are not the VMM's memory.
 
-use super::{Memory, Region, MAX_GPA, PAGE_SIZE};
+use super::{user_ranges, Memory, Region, MAX_GPA, PAGE_SIZE};
+use crate::partition::access_log::Log;
+use crate::partition::space::AccessKind;
 use crate::sys::bindings::*;
 use crate::sys::user;
 use crate::sys::window::handle_work;
-use core::sync::atomic::{AtomicU64, Ordering};
 use hvdef::HV_GPA_PAGE_DIRTY;
 use kernel::error::{code::*, Result};
 use kernel::prelude::*;
+use kernel::sync::Arc;
 
 /// Pages for which one round of the ioctl holds locks.
 const BATCH: u64 = 4096;
 const WORDS: usize = BATCH as usize / 64;
 
-/// One bit for each page of a region.
-struct Bits(KVVec<AtomicU64>);
-
-/// Largest region that can be tracked: 16 TiB, half a GiB of bits.
-const MAX_PAGES: u64 = 1 << 32;
-
-impl Bits {
-    fn new(pages: u64) -> Result<Self> {
-        if pages > MAX_PAGES {
-            return Err(ENOMEM);
-        }
-        let words = usize::try_from(pages.div_ceil(64)).map_err(|_| ENOMEM)?;
-        let mut bits = KVVec::with_capacity(words, GFP_KERNEL_ACCOUNT)?;
-        for _ in 0..words {
-            bits.push(AtomicU64::new(0), GFP_KERNEL_ACCOUNT)?;
-        }
-        Ok(Self(bits))
-    }
-
-    fn word(&self, page: u64) -> Option<&AtomicU64> {
-        self.0.get((page / 64) as usize)
-    }
-
-    fn set(&self, page: u64) {
-        if let Some(word) = self.word(page) {
-            word.fetch_or(1 << (page % 64), Ordering::Relaxed);
-        }
-    }
-
-    fn test(&self, page: u64) -> bool {
-        self.word(page)
-            .is_some_and(|word| word.load(Ordering::Relaxed) & 1 << (page % 64) != 0)
-    }
-
-    fn reset(&self) {
-        for word in &self.0 {
-            word.store(0, Ordering::Relaxed);
-        }
-    }
-
-    fn clear(&self, page: u64) {
-        if let Some(word) = self.word(page) {
-            word.fetch_and(!(1 << (page % 64)), Ordering::Relaxed);
-        }
-    }
-}
-
-/// What is known of a region's pages.
-pub(super) struct Log {
-    accessed: Bits,
-    dirty: Bits,
-}
-
-impl Log {
-    fn new(pages: u64) -> Result<Self> {
-        Ok(Self {
-            accessed: Bits::new(pages)?,
-            dirty: Bits::new(pages)?,
-        })
-    }
-}
-
 impl Region {
-    /// Notes an access; under the map lock, before the page is mapped for it.
-    pub(super) fn note(&self, gpa: u64, write: bool) {
-        if let Some(log) = self.log.as_ref() {
-            let page = gpa.wrapping_sub(self.gpa) / PAGE_SIZE;
-            log.accessed.set(page);
-            if write {
-                log.dirty.set(page);
-            }
-        }
-    }
-
     /// Makes room for the log of a region that appears, or is there when tracking begins.
     pub(super) fn start_log(&self) -> Result {
         if self.log.as_ref().is_none() {
-            self.log.populate(Log::new(self.len / PAGE_SIZE)?);
+            let log = Arc::new(Log::new(self.len / PAGE_SIZE)?, GFP_KERNEL_ACCOUNT)?;
+            self.log.populate(log);
         }
         Ok(())
     }
@@ -117,16 +44,8 @@ impl Memory {
                 mapped.region.start_log()?;
             }
         }
-        self.space.set_tracking(on);
-        for mapped in regions.iter() {
-            let region = &mapped.region;
-            self.space.zap(region.gpa, region.len, || {
-                if let Some(log) = region.log.as_ref() {
-                    log.accessed.reset();
-                    log.dirty.reset();
-                }
-            });
-        }
+        self.space.set_user_ranges(user_ranges(&regions, None)?);
+        self.space.track(on);
         Ok(())
     }
 
@@ -149,12 +68,23 @@ impl Memory {
         {
             return Err(EINVAL);
         }
+        let kind = if kind == MSHV_GPAP_ACCESS_TYPE_DIRTY {
+            AccessKind::Dirty
+        } else {
+            AccessKind::Accessed
+        };
+        let change = match op {
+            MSHV_GPAP_ACCESS_OP_CLEAR => Some(false),
+            MSHV_GPAP_ACCESS_OP_SET => Some(true),
+            _ => None,
+        };
         let mut from = request.gpap_base;
         let mut to = request.bitmap_ptr as usize;
         while from < end {
             let pages = (end - from).min(BATCH);
             let mut bitmap = [0u64; WORDS];
-            self.batch(from, pages, kind, op, &mut bitmap)?;
+            self.space
+                .accesses(from, pages, kind, change, &mut bitmap)?;
             let mut bytes = [0u8; WORDS * 8];
             for (out, word) in bytes.chunks_exact_mut(8).zip(&bitmap) {
                 out.copy_from_slice(&word.to_le_bytes());
@@ -185,82 +115,21 @@ impl Memory {
         end.filter(|end| *end <= MAX_GPA / PAGE_SIZE)
             .ok_or(EINVAL)?;
         let kind = if state == HV_GPA_PAGE_DIRTY {
-            MSHV_GPAP_ACCESS_TYPE_DIRTY
+            AccessKind::Dirty
         } else {
-            MSHV_GPAP_ACCESS_TYPE_ACCESSED
-        };
-        let op = match change {
-            None => MSHV_GPAP_ACCESS_OP_NOOP,
-            Some(false) => MSHV_GPAP_ACCESS_OP_CLEAR,
-            Some(true) => MSHV_GPAP_ACCESS_OP_SET,
+            AccessKind::Accessed
         };
         let mut bitmap = [0u64; WORDS];
         // One call's pages, a page of output, are fewer than a batch.
-        self.batch(first, states.len() as u64, kind, op, &mut bitmap)?;
+        let pages = states.len() as u64;
+        self.space
+            .accesses(first, pages, kind, change, &mut bitmap)?;
         for (page, out) in states.iter_mut().enumerate() {
             if bitmap
                 .get(page / 64)
                 .is_some_and(|w| w >> (page % 64) & 1 != 0)
             {
                 *out |= state;
-            }
-        }
-        Ok(())
-    }
-
-    fn batch(
-        &self,
-        from: u64,
-        pages: u64,
-        kind: u32,
-        op: u32,
-        bitmap: &mut [u64; WORDS],
-    ) -> Result {
-        let regions = self.regions.lock();
-        if !self.space.is_tracking() {
-            return Err(EIO);
-        }
-        for mapped in regions.iter() {
-            let region = &mapped.region;
-            let Some(log) = region.log.as_ref() else {
-                continue;
-            };
-            let dirty = kind == MSHV_GPAP_ACCESS_TYPE_DIRTY;
-            let bits = if dirty { &log.dirty } else { &log.accessed };
-            let base = region.gpa / PAGE_SIZE;
-            let first = from.max(base);
-            let last = (from + pages).min(base + region.len / PAGE_SIZE);
-            if first >= last {
-                continue;
-            }
-            let mut take = || {
-                let mut any = false;
-                for page in first..last {
-                    if bits.test(page - base) {
-                        any = true;
-                        let at = page - from;
-                        if let Some(word) = bitmap.get_mut((at / 64) as usize) {
-                            *word |= 1 << (at % 64);
-                        }
-                        if op == MSHV_GPAP_ACCESS_OP_CLEAR {
-                            bits.clear(page - base);
-                        }
-                    }
-                    if op == MSHV_GPAP_ACCESS_OP_SET {
-                        bits.set(page - base);
-                    }
-                }
-                any
-            };
-            let (gpa, len) = (first * PAGE_SIZE, (last - first) * PAGE_SIZE);
-            if op != MSHV_GPAP_ACCESS_OP_CLEAR {
-                take();
-            } else if dirty {
-                self.space.protect(gpa, len, take);
-            } else {
-                self.space.zap(gpa, len, || {
-                    take();
-                });
             }
         }
         Ok(())

@@ -195,6 +195,15 @@ pub const BOOTS: &[Boot] = &[
         timeout: 1200,
         ..BASE
     },
+    // It has no accessed and dirty flags in its EPT.
+    Boot {
+        name: "tracking-floor",
+        model: "corei7_sandy_bridge_2600k",
+        job: "abi.sh",
+        argument: "tracking",
+        needs: &[Need::Abi, Need::Lab],
+        ..BASE
+    },
     // A CPU with what the others lack: protection keys, SPEC_CTRL and its kin.
     Boot {
         name: "guests-tigerlake",

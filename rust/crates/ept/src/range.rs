@@ -68,7 +68,7 @@ impl Ept {
         })
     }
 
-    /// Clears the accessed flags of `range`; `any`: one was set.
+    /// Gives each accessed leaf of `range` to `on_accessed` and clears its flag; `any`: one was set.
     ///
     /// With accessed flags a CPU that caches the translation does not set the flag again before it
     /// is flushed. Without them the rights are put aside until [`Ept::map`] is called for the same
@@ -78,18 +78,20 @@ impl Ept {
         frames: &impl Frames,
         range: GpaRange,
         budget: usize,
+        mut on_accessed: impl FnMut(&Leaf),
     ) -> Progress {
         let hardware = self.config.accessed_dirty;
         self.visit(frames, range, budget, |table, slot, gpa| {
             if !slot.entry.accessed() {
                 return ControlFlow::Continue(false);
             }
-            table.update(index(gpa, slot.level), |e| {
+            let old = table.update(index(gpa, slot.level), |e| {
                 match hardware || e.is_tracked() {
                     true => e.without_accessed(),
                     false => e.without_accessed().with_tracking(),
                 }
             });
+            on_accessed(&old.to_leaf(gpa, slot.level));
             ControlFlow::Continue(true)
         })
     }

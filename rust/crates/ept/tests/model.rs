@@ -213,7 +213,7 @@ impl World {
     fn clear_accessed(&mut self) {
         // Does not change what is mapped: whatever was put aside is still told by walk().
         let range = self.range();
-        let _ = self.ept.clear_accessed(&self.frames, range, WHOLE);
+        let _ = self.ept.clear_accessed(&self.frames, range, WHOLE, |_| ());
         assert!(!self.ept.test_accessed(&self.frames, range, WHOLE).any);
     }
 

@@ -313,9 +313,9 @@ fn hardware_flags_survive_and_are_read() {
     let (mut frames, mut ept) = tree(CONFIG);
     ept.map(&mut frames, Gpa(0), &ram(0, PageSize::Size2M, Rights::RWX))
         .unwrap();
-    assert!(ept.clear_accessed(&frames, all(), ALL).any);
+    assert!(ept.clear_accessed(&frames, all(), ALL, |_| ()).any);
     assert!(!ept.test_accessed(&frames, all(), ALL).any);
-    assert!(!ept.clear_accessed(&frames, all(), ALL).any);
+    assert!(!ept.clear_accessed(&frames, all(), ALL, |_| ()).any);
     frames.set_flags(ept.root(), 0x1234, 0x300);
     assert!(ept.test_accessed(&frames, from(0x1000, 0x1000), ALL).any);
     // A split gives the flags to all parts.
@@ -345,7 +345,7 @@ fn without_hardware_flags_rights_stand_in() {
     assert!(!ept.walk(&frames, read).unwrap().dirty);
     assert!(ept.walk(&frames, write).unwrap().dirty);
     // No access can be missed after the clearing: the CPU finds no rights.
-    assert!(ept.clear_accessed(&frames, all(), ALL).any);
+    assert!(ept.clear_accessed(&frames, all(), ALL, |_| ()).any);
     assert_eq!(raw(&frames, &ept, 0x1000, 1) & 0x407, 0);
     assert!(!ept.test_accessed(&frames, all(), ALL).any);
     assert_eq!(ept.walk(&frames, write).unwrap().rights, Rights::RWX);
@@ -368,7 +368,7 @@ fn without_hardware_flags_rights_stand_in() {
     ept.map(&mut frames, write, &page(0x1000)).unwrap();
     assert!(ept.walk(&frames, write).unwrap().dirty);
     // A leaf whose accesses are tracked is still there to be zapped.
-    assert!(ept.clear_accessed(&frames, all(), ALL).any);
+    assert!(ept.clear_accessed(&frames, all(), ALL, |_| ()).any);
     let mut zapped = 0;
     assert!(ept.unmap(&mut frames, all(), ALL, |_| zapped += 1).any);
     assert_eq!((zapped, frames.in_use()), (2, 1));
