@@ -343,15 +343,15 @@ impl Partition {
         ept::finish_linear_flush(asked, host::kick_cpu, host::cpu_relax);
     }
 
-    /// CREATE_VP: EINVAL before INITIALIZE_PARTITION or for an index out of range, EEXIST.
+    /// CREATE_VP: EINVAL for an index out of range, EEXIST, EIO before INITIALIZE_PARTITION.
     fn create_vp(this: &Arc<Self>, arg: usize) -> Result<isize> {
         let index = user::read::<mshv_create_vp>(arg)?.vp_index;
-        let config = this.config()?;
         let setup = this.setup.lock();
         let slot = this.vps.get(index as usize).ok_or(EINVAL)?;
         if slot.as_ref().is_some() {
             return Err(EEXIST);
         }
+        let config = this.config().map_err(|_| EIO)?;
         let vp = Vp::new(this, config, setup.cpuid_overrides.as_deref(), index)?;
         let file = Arc::new(VpFile::new(this.clone(), index), GFP_KERNEL_ACCOUNT)?;
         this.summary.add_vp(index, &vp.stats)?;

@@ -703,7 +703,9 @@ impl FileOps for VpFile {
                 Ok(())
             }
             Ok(MSHV_VP_MMAP_OFFSET_INTERCEPT_MESSAGE) => vma.insert(&vp.message_page),
-            _ => Err(ENODEV),
+            // There is one in isolated partitions only.
+            Ok(MSHV_VP_MMAP_OFFSET_GHCB) => Err(ENODEV),
+            _ => Err(EINVAL),
         }
     }
 }

@@ -74,12 +74,16 @@ fn run(subject: &Subject<'_>, arg: usize) -> Result<isize> {
     Err(errno(status))
 }
 
-/// The errno that goes with a status.
+/// The errno that goes with a status: Linux's (`hv_result_to_errno`).
 fn errno(status: HvStatus) -> Error {
     match status {
-        HV_STATUS_INVALID_PARAMETER
+        HV_STATUS_INVALID_HYPERCALL_CODE
+        | HV_STATUS_INVALID_HYPERCALL_INPUT
+        | HV_STATUS_INVALID_PARAMETER
         | HV_STATUS_INVALID_PARTITION_ID
-        | HV_STATUS_INVALID_VP_INDEX => EINVAL,
+        | HV_STATUS_INVALID_VP_INDEX
+        | HV_STATUS_INVALID_PORT_ID
+        | HV_STATUS_INVALID_CONNECTION_ID => EINVAL,
         HV_STATUS_INSUFFICIENT_MEMORY => ENOMEM,
         _ => EIO,
     }
@@ -92,13 +96,25 @@ fn dispatch(
     output: &mut [u8],
     done: &mut u16,
 ) -> HvResult<()> {
-    let row = check_parent_call(HvCallCode(call.code), call.reps, input.len(), output.len())?;
+    let code = HvCallCode(call.code);
+    // As in Linux, few calls are the device's, and properties are the partition's file's to set.
+    let is_of_file = match subject {
+        Subject::Device(_) => matches!(
+            code,
+            HvCallCode::HvCallGetPartitionProperty | HvCallCode::HvCallGetPartitionPropertyEx
+        ),
+        Subject::Partition(_) => true,
+        Subject::Vp(..) => code != HvCallCode::HvCallSetPartitionProperty,
+    };
+    if !is_of_file {
+        return Err(HV_STATUS_INVALID_HYPERCALL_CODE);
+    }
+    let row = check_parent_call(code, call.reps, input.len(), output.len())?;
     let partition = match subject {
         Subject::Device(machine) => {
             return match row.id {
                 CallId::GetPartitionProperty => property::get_host(machine, input, output),
-                CallId::GetPartitionPropertyEx => property::get_host_ex(input, output),
-                _ => Err(HV_STATUS_ACCESS_DENIED),
+                _ => property::get_host_ex(input, output),
             }
         }
         Subject::Partition(p) => p,
@@ -107,6 +123,8 @@ fn dispatch(
     match row.id {
         CallId::GetPartitionProperty => property::get(partition, input, output),
         CallId::SetPartitionProperty => property::set(partition, input),
+        // What has more than a word are the host's.
+        CallId::GetPartitionPropertyEx => Err(HV_STATUS_UNKNOWN_PROPERTY),
         CallId::AssertVirtualInterrupt => assert_interrupt(partition, input),
         CallId::ClearVirtualInterrupt => clear_interrupt(partition),
         CallId::GetVpRegisters => {

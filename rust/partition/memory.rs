@@ -10,7 +10,7 @@ mod tracking;
 use super::access_log::Log;
 use super::space::{MapOutcome, Space, UserRange};
 use crate::sys::bindings::mshv_user_mem_region;
-use crate::sys::guest_memory::{Ageing, Fault, Invalidate, Invalidation, Mapping};
+use crate::sys::guest_memory::{self, Ageing, Fault, Invalidate, Invalidation, Mapping};
 use crate::sys::user;
 use core::ops::Range;
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -126,8 +126,9 @@ impl Memory {
         }? Error)
     }
 
-    /// SET_GUEST_MEMORY. EINVAL for a malformed one, EEXIST for an overlap, ENOENT for an unmap
-    /// of what is not mapped so.
+    /// SET_GUEST_MEMORY. EINVAL for a malformed one, for one that begins where the caller has no
+    /// memory, and for an unmap of another region than there is; EEXIST for an overlap; ENOENT for
+    /// an unmap where no region is.
     pub(crate) fn set(&self, r: &mshv_user_mem_region) -> Result {
         if r.flags & !(WRITABLE | EXECUTABLE | UNMAP) != 0 || r.rsvd != [0; 7] {
             return Err(EINVAL);
@@ -156,6 +157,9 @@ impl Memory {
     }
 
     fn add(&self, gpa: u64, r: &mshv_user_mem_region) -> Result {
+        if !guest_memory::caller_has(r.userspace_addr as usize) {
+            return Err(EINVAL);
+        }
         let region = KBox::pin(
             Region {
                 gpa,
@@ -195,13 +199,15 @@ impl Memory {
     fn remove(&self, gpa: u64, r: &mshv_user_mem_region) -> Result {
         let removed = {
             let mut regions = self.regions.lock();
-            let index = regions
-                .iter()
-                .position(|o| {
-                    let o = &o.region;
-                    o.gpa == gpa && o.len == r.size && o.uaddr == r.userspace_addr
-                })
-                .ok_or(ENOENT)?;
+            let mut all = regions.iter();
+            let index = all.position(|o| o.region.contains(gpa)).ok_or(ENOENT)?;
+            let is_it = regions.get(index).is_some_and(|o| {
+                let o = &o.region;
+                o.gpa == gpa && o.len == r.size && o.uaddr == r.userspace_addr
+            });
+            if !is_it {
+                return Err(EINVAL);
+            }
             let mut ranges = user_ranges(&regions, None)?;
             let _ = ranges.remove(index);
             self.space.set_user_ranges(ranges);

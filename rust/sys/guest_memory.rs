@@ -56,6 +56,13 @@ unsafe impl Send for Mapping {}
 // SAFETY: As above.
 unsafe impl Sync for Mapping {}
 
+/// Whether the caller has memory at `addr`, in use or not.
+pub(crate) fn caller_has(addr: usize) -> bool {
+    let task = kernel::current!();
+    task.mm()
+        .is_some_and(|mm| mm.mmap_read_lock().vma_lookup(addr).is_some())
+}
+
 impl Mapping {
     /// Starts following [start, start + len) of the caller's memory; `owner`, which must live
     /// longer than the mapping (a field declared after it), is told of changes.

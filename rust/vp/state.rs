@@ -26,7 +26,8 @@ fn size(kind: u32, config: &Config) -> Result<usize> {
     Ok(match kind {
         // It is the VMM's.
         MSHV_VP_STATE_LAPIC if !config.lapic.present => return Err(EINVAL),
-        MSHV_VP_STATE_LAPIC => HvLocalInterruptControllerState::SIZE,
+        // A page in Linux, whatever is used of it.
+        MSHV_VP_STATE_LAPIC => PAGE,
         MSHV_VP_STATE_XSAVE => {
             let xsave = config.cpu.xsave();
             xsave.compacted_size(xsave.xcr0()) as usize

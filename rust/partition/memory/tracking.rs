@@ -49,8 +49,9 @@ impl Memory {
         Ok(())
     }
 
-    /// MSHV_GET_GPAP_ACCESS_BITMAP: bits as they were, then what the operation makes of them. Pages
-    /// without memory read as 0.
+    /// MSHV_GET_GPAP_ACCESS_BITMAP: bits as they were, then what the operation makes of them: as in
+    /// Linux, a page that is not accessed is not dirty, one that is dirty is accessed. Pages without
+    /// memory read as 0.
     ///
     /// # Errors
     ///
@@ -63,6 +64,8 @@ impl Memory {
             .filter(|end| *end <= MAX_GPA / PAGE_SIZE)
             .ok_or(EINVAL)?;
         if request.rsvd != [0; 6]
+            || request.page_count == 0
+            || request.bitmap_ptr == 0
             || kind >= MSHV_GPAP_ACCESS_TYPE_COUNT
             || op >= MSHV_GPAP_ACCESS_OP_COUNT
         {
@@ -78,6 +81,11 @@ impl Memory {
             MSHV_GPAP_ACCESS_OP_SET => Some(true),
             _ => None,
         };
+        let implied = match (kind, change) {
+            (AccessKind::Accessed, Some(false)) => Some(AccessKind::Dirty),
+            (AccessKind::Dirty, Some(true)) => Some(AccessKind::Accessed),
+            _ => None,
+        };
         let mut from = request.gpap_base;
         let mut to = request.bitmap_ptr as usize;
         while from < end {
@@ -85,6 +93,9 @@ impl Memory {
             let mut bitmap = [0u64; WORDS];
             self.space
                 .accesses(from, pages, kind, change, &mut bitmap)?;
+            if let Some(kind) = implied {
+                self.space.accesses(from, pages, kind, change, &mut [])?;
+            }
             let mut bytes = [0u8; WORDS * 8];
             for (out, word) in bytes.chunks_exact_mut(8).zip(&bitmap) {
                 out.copy_from_slice(&word.to_le_bytes());

@@ -12,12 +12,16 @@ use crate::vm::*;
 const INVALID_HYPERCALL_CODE: u16 = 2;
 const INVALID_HYPERCALL_INPUT: u16 = 3;
 const INVALID_PARAMETER: u16 = 5;
-const ACCESS_DENIED: u16 = 6;
 const INVALID_PARTITION_STATE: u16 = 7;
+const OPERATION_DENIED: u16 = 8;
 const UNKNOWN_PROPERTY: u16 = 9;
 const INVALID_VP_INDEX: u16 = 14;
+const INVALID_PORT_ID: u16 = 0x11;
+const INVALID_CONNECTION_ID: u16 = 0x12;
+const NOT_ACKNOWLEDGED: u16 = 0x14;
 
 const SYNTHETIC_PROC_FEATURES: u32 = 0x0001_0001;
+const TIME_FREEZE: u32 = 0x0003_0003;
 const PRIVILEGE_FLAGS: u32 = 0x0001_0000;
 
 /// Where a call is made.
@@ -83,31 +87,31 @@ const ROWS: &[Row] = &[
         "code 0",
         On::Partition,
         || Hvcall::new(0, &[0], 0),
-        Some((INVALID_HYPERCALL_CODE, libc::EIO, 0)),
+        Some((INVALID_HYPERCALL_CODE, libc::EINVAL, 0)),
     ),
     row(
         "code 0x7777",
         On::Partition,
         || Hvcall::new(0x7777, &[0], 0),
-        Some((INVALID_HYPERCALL_CODE, libc::EIO, 0)),
+        Some((INVALID_HYPERCALL_CODE, libc::EINVAL, 0)),
     ),
     row(
         "code 0xffff",
         On::Vp,
         || Hvcall::new(0xffff, &[0], 0),
-        Some((INVALID_HYPERCALL_CODE, libc::EIO, 0)),
+        Some((INVALID_HYPERCALL_CODE, libc::EINVAL, 0)),
     ),
     row(
         "code of guests only",
         On::Partition,
         || Hvcall::new(0x8, &[0], 0),
-        Some((INVALID_HYPERCALL_CODE, libc::EIO, 0)),
+        Some((INVALID_HYPERCALL_CODE, libc::EINVAL, 0)),
     ),
     row(
         "code 0x7777 with repetitions",
         On::Partition,
         || with(Hvcall::new(0x7777, &[0], 0), |c| c.reps = 9),
-        Some((INVALID_HYPERCALL_CODE, libc::EIO, 0)),
+        Some((INVALID_HYPERCALL_CODE, libc::EINVAL, 0)),
     ),
     row(
         "property with repetitions",
@@ -117,19 +121,19 @@ const ROWS: &[Row] = &[
                 c.reps = 1
             })
         },
-        Some((INVALID_HYPERCALL_INPUT, libc::EIO, 0)),
+        Some((INVALID_HYPERCALL_INPUT, libc::EINVAL, 0)),
     ),
     row(
         "registers without repetitions",
         On::Partition,
         || with(get(&[RAX]), |c| c.reps = 0),
-        Some((INVALID_HYPERCALL_INPUT, libc::EIO, 0)),
+        Some((INVALID_HYPERCALL_INPUT, libc::EINVAL, 0)),
     ),
     row(
         "registers, 4096 repetitions",
         On::Partition,
         || with(get(&[RAX]), |c| c.reps = 4096),
-        Some((INVALID_HYPERCALL_INPUT, libc::EIO, 0)),
+        Some((INVALID_HYPERCALL_INPUT, libc::EINVAL, 0)),
     ),
     row(
         "registers, more repetitions than input",
@@ -226,13 +230,80 @@ const ROWS: &[Row] = &[
         "on the device: setting a property",
         On::Device,
         || Hvcall::set_property(SYNTHETIC_PROC_FEATURES, 0),
-        Some((ACCESS_DENIED, libc::EIO, 0)),
+        Some((INVALID_HYPERCALL_CODE, libc::EINVAL, 0)),
     ),
     row(
         "on the device: registers",
         On::Device,
         || get(&[RAX]),
-        Some((ACCESS_DENIED, libc::EIO, 0)),
+        Some((INVALID_HYPERCALL_CODE, libc::EINVAL, 0)),
+    ),
+    row(
+        "on the device: a property with an input of 8 bytes",
+        On::Device,
+        || Hvcall::new(0x44, &[0], 8),
+        Some((INVALID_PARAMETER, libc::EINVAL, 0)),
+    ),
+    row(
+        "on a partition: a property of the host",
+        On::Partition,
+        || Hvcall::new(0x101, &[0, 0x9_0007, 0], 16),
+        Some((UNKNOWN_PROPERTY, libc::EIO, 0)),
+    ),
+    row(
+        "on a VP: setting a property",
+        On::Vp,
+        || Hvcall::set_property(TIME_FREEZE, 0),
+        Some((INVALID_HYPERCALL_CODE, libc::EINVAL, 0)),
+    ),
+    row(
+        "on a VP: getting a property",
+        On::Vp,
+        || Hvcall::get_property(SYNTHETIC_PROC_FEATURES),
+        None,
+    ),
+    row(
+        "a port that is not there",
+        On::Partition,
+        || Hvcall::new(0x58, &[0, 7], 0),
+        Some((INVALID_PORT_ID, libc::EINVAL, 0)),
+    ),
+    row(
+        "a connection that is not there",
+        On::Partition,
+        || Hvcall::new(0x5b, &[0, 7], 0),
+        Some((INVALID_CONNECTION_ID, libc::EINVAL, 0)),
+    ),
+    row(
+        "clearing an interrupt that is not there",
+        On::Partition,
+        || Hvcall::new(0x56, &[0], 0),
+        Some((NOT_ACKNOWLEDGED, libc::EIO, 0)),
+    ),
+    row(
+        "an intercept that cannot be removed",
+        On::Partition,
+        || Hvcall::new(0x4d, &[0, 0, 0x80], 0),
+        Some((OPERATION_DENIED, libc::EIO, 0)),
+    ),
+    row(
+        "a register's value that no CPU takes",
+        On::Vp,
+        || {
+            let mut call = Hvcall::registers(0x51, 0, 2);
+            call.put(&[
+                RAX.into(),
+                0,
+                1,
+                0,
+                HV_X64_REGISTER_CR0.into(),
+                0,
+                1 << 32,
+                0,
+            ]);
+            call
+        },
+        Some((INVALID_PARAMETER, libc::EINVAL, 1)),
     ),
     row(
         "unknown register",
@@ -372,6 +443,95 @@ fn try_row(row: &Row) -> Outcome {
     }
 }
 
+/// Calls that Linux passes on, then those that hvrs has besides: code, bytes of input and of output that are enough for
+/// one element, whether it is a list's.
+const CALLS: &[(u16, usize, usize, bool)] = &[
+    (0x44, 16, 8, false),
+    (0x45, 24, 0, false),
+    (0x4d, 24, 0, false),
+    (0x50, 20, 16, true),
+    (0x51, 48, 0, true),
+    (0x52, 32, 16, false),
+    (0x56, 8, 0, false),
+    (0x91, 16, 0, false),
+    (0x94, 32, 0, false),
+    (0xc0, 16, 8, false),
+    (0xc1, 280, 0, false),
+    (0xc9, 24, 1, true),
+    (0xf4, 48, 16, true),
+    (0x101, 24, 16, false),
+    (0x53, 32, 24, false),
+    (0x54, 48, 8, false),
+    (0x95, 56, 0, false),
+    (0x58, 16, 0, false),
+    (0x96, 72, 0, false),
+    (0x5a, 24, 8, false),
+    (0x5b, 16, 0, false),
+    (0x70, 32, 0, false),
+];
+
+fn status(fd: &impl std::os::fd::AsRawFd, call: &Hvcall) -> u16 {
+    call.make(fd).err().map_or(0, |e| e.status)
+}
+
+/// Each file knows its calls, and no others.
+fn known_calls() -> Outcome {
+    let partition = Partition::ready();
+    let vp = partition.vp(0);
+    let device = device();
+    for code in (0..0x180).chain(0x8000..0x8010).chain([0xffff]) {
+        let has = CALLS.iter().any(|row| row.0 == code);
+        let short = Hvcall::new(code, &[0], 0);
+        let known = |status| status != INVALID_HYPERCALL_CODE;
+        let got = (
+            known(status(&device, &short)),
+            known(status(&partition, &short)),
+            known(status(&vp, &short)),
+        );
+        let wanted = (matches!(code, 0x44 | 0x101), has, has && code != 0x45);
+        equal(&format!("{code:#x} on device, partition, VP"), got, wanted)?;
+    }
+    Ok(())
+}
+
+/// What is one byte too short, or has repetitions where there are none, and the other way round, is refused before
+/// anything else.
+fn forms() -> Outcome {
+    let partition = Partition::ready();
+    let _vp = partition.vp(0);
+    for &(code, input, output, list) in CALLS {
+        let form = |input: usize, output: usize, reps| {
+            let call = Hvcall {
+                code,
+                reps,
+                input: vec![0; input],
+                output,
+            };
+            status(&partition, &call)
+        };
+        let reps = u16::from(list);
+        let what = format!("{code:#x}");
+        if input > 8 {
+            let short = form(input - 1, output, reps);
+            equal(&format!("{what}: input"), short, INVALID_PARAMETER)?;
+        }
+        if output > 1 {
+            let short = form(input, output - 1, reps);
+            equal(&format!("{what}: output"), short, INVALID_PARAMETER)?;
+        }
+        let other = form(input, output, 1 - reps);
+        equal(&format!("{what}: reps"), other, INVALID_HYPERCALL_INPUT)?;
+        let most = if list { 4096 } else { 1 };
+        let many = form(input, output, most);
+        equal(
+            &format!("{what}: {most} reps"),
+            many,
+            INVALID_HYPERCALL_INPUT,
+        )?;
+    }
+    Ok(())
+}
+
 /// A change to the argument of a valid call, for its addresses (of an input and an output) and the errno.
 type Argument = (&'static str, fn(&mut mshv_root_hvcall), i32);
 const ARGUMENTS: &[Argument] = &[
@@ -443,6 +603,11 @@ pub fn cases() -> Vec<Case> {
     for row in ROWS {
         cases.push(case(format!("ROOT_HVCALL: {}", row.name), || try_row(row)));
     }
+    cases.push(case("ROOT_HVCALL: the calls of each file", known_calls));
+    cases.push(case(
+        "ROOT_HVCALL: sizes and repetitions of each call",
+        forms,
+    ));
     cases.push(case(
         "ROOT_HVCALL: bad addresses of the argument give EFAULT",
         || {

@@ -212,16 +212,17 @@ pub fn cases() -> Vec<Case> {
             Ok(())
         }),
         case(
-            "VP mmap: pages 0 and 1 are there, others give ENODEV",
+            "VP mmap: pages 0 and 1 are there, 2 gives ENODEV, others EINVAL",
             || {
                 let vp = Partition::ready().vp(0);
                 good("page 0", map(&vp, 0, PAGE))?;
                 good("page 0 again", map(&vp, 0, PAGE))?;
-                for page in [2, 3, 0xffff, 1 << 32, 1 << 40] {
+                errno("page 2", map(&vp, 2 * PAGE, PAGE), libc::ENODEV)?;
+                for page in [3, 4, 0xffff, 1 << 32, 1 << 40] {
                     errno(
                         &format!("page {page:#x}"),
                         map(&vp, page * PAGE, PAGE),
-                        libc::ENODEV,
+                        libc::EINVAL,
                     )?;
                 }
                 Ok(())

@@ -24,7 +24,7 @@ const VMM_CAPABILITIES: u32 = 0x0009_0007;
 const ASSIGNABLE_SYNTHETIC_PROC_FEATURES: u32 = 0x0009_0009;
 
 const INVALID_PARAMETER: u16 = 5;
-const ACCESS_DENIED: u16 = 6;
+const INVALID_HYPERCALL_CODE: u16 = 2;
 const INVALID_PARTITION_STATE: u16 = 7;
 const UNKNOWN_PROPERTY: u16 = 9;
 
@@ -54,7 +54,7 @@ fn set(partition: &Partition, code: u32, value: u64) -> Outcome {
 }
 
 fn refused(call: Hvcall, fd: &impl std::os::fd::AsRawFd, status: u16) -> Outcome {
-    let errno = if status == INVALID_PARAMETER {
+    let errno = if matches!(status, INVALID_PARAMETER | INVALID_HYPERCALL_CODE) {
         libc::EINVAL
     } else {
         libc::EIO
@@ -130,7 +130,7 @@ fn host_banks() -> Outcome {
     refused(
         Hvcall::set_property(TIME_FREEZE, 0),
         &device(),
-        ACCESS_DENIED,
+        INVALID_HYPERCALL_CODE,
     )
 }
 

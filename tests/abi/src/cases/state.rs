@@ -447,18 +447,31 @@ fn bad_states() -> Outcome {
             transfer(&vp, ioctl, LAPIC, page, NOWHERE & !0xfff).0,
             libc::EFAULT,
         )?;
-        let mut argument = mshv_get_set_vp_state {
-            rsvd: [0, 0, 1],
-            buf_sz: page,
-            buf_ptr: buffer.addr() as u64,
-            ..Default::default()
-        };
-        errno(
-            "rsvd",
-            sys::ioctl_on(&vp, ioctl, &mut argument),
-            libc::EINVAL,
-        )?;
-        errno("argument", sys::ioctl(&vp, ioctl, NOWHERE), libc::EFAULT)?;
+        for byte in 0..3 {
+            let mut argument = mshv_get_set_vp_state {
+                buf_sz: page,
+                buf_ptr: buffer.addr() as u64,
+                ..Default::default()
+            };
+            argument.rsvd[byte] = 1;
+            let result = sys::ioctl_on(&vp, ioctl, &mut argument);
+            errno(&format!("rsvd[{byte}]"), result, libc::EINVAL)?;
+        }
+        for addr in [0, NOWHERE, sys::KERNEL, sys::edge(15).1] {
+            let result = sys::ioctl(&vp, ioctl, addr);
+            errno(&format!("argument at {addr:#x}"), result, libc::EFAULT)?;
+        }
+        // Each component is a page at most, and more room is not a mistake.
+        for kind in 0..5 {
+            let (result, size) = transfer(&vp, ioctl, kind, 2 * page, buffer.addr());
+            ensure(result.is_ok() && size <= page, || {
+                format!("state {kind}: {result:?}, {size} bytes")
+            })?;
+            for addr in [0, NOWHERE & !0xfff, sys::KERNEL & !0xfff] {
+                let (result, _) = transfer(&vp, ioctl, kind, page, addr);
+                errno(&format!("state {kind} at {addr:#x}"), result, libc::EFAULT)?;
+            }
+        }
     }
     // XSAVE areas that XRSTOR would refuse.
     get_state(&vp, XSAVE, &buffer)?;
@@ -522,13 +535,13 @@ pub fn cases() -> Vec<Case> {
         case("state: CPUID results in a guest", cpuid_in_guest),
         // Task priority is CR8's; LDR, ISR 0x31 and IRR 0x41.
         case("state: LAPIC, logical id", || {
-            round_trip(LAPIC, 11, 0x20, 176)
+            round_trip(LAPIC, 11, 0x20, PAGE)
         }),
         case("state: LAPIC, in service", || {
-            round_trip(LAPIC, 20 + 4 + 2, 2, 176)
+            round_trip(LAPIC, 20 + 4 + 2, 2, PAGE)
         }),
         case("state: LAPIC, requested", || {
-            round_trip(LAPIC, 84 + 8, 2, 176)
+            round_trip(LAPIC, 84 + 8, 2, PAGE)
         }),
         case("state: XSAVE, FCW", || round_trip(XSAVE, 0, 0x7f, 0)),
         case("state: XSAVE, XMM5", || {

@@ -136,6 +136,7 @@ fn bad() -> Outcome {
         (DIRTY, 3, 0, 64),
         (DIRTY, NOOP, u64::MAX, 64),
         (DIRTY, NOOP, 0, u64::MAX),
+        (DIRTY, NOOP, 0, 0),
         (DIRTY, NOOP, 1 << 36, 1),
     ] {
         errno(
@@ -149,14 +150,27 @@ fn bad() -> Outcome {
         ask(&partition, DIRTY, NOOP, 0, 64, NOWHERE),
         libc::EFAULT,
     )?;
-    let mut argument = mshv_gpap_access_bitmap {
-        rsvd: [0, 0, 0, 0, 0, 1],
-        page_count: 1,
-        bitmap_ptr: to as u64,
-        ..Default::default()
-    };
-    let result = sys::ioctl_on(&partition, GET_GPAP_ACCESS_BITMAP, &mut argument);
-    errno("rsvd", result, libc::EINVAL)?;
+    errno(
+        "no bitmap",
+        ask(&partition, DIRTY, NOOP, 0, 64, 0),
+        libc::EINVAL,
+    )?;
+    for byte in 0..6 {
+        let mut rsvd = [0; 6];
+        rsvd[byte] = 1;
+        let mut argument = mshv_gpap_access_bitmap {
+            rsvd,
+            page_count: 1,
+            bitmap_ptr: to as u64,
+            ..Default::default()
+        };
+        let result = sys::ioctl_on(&partition, GET_GPAP_ACCESS_BITMAP, &mut argument);
+        errno(&format!("rsvd[{byte}]"), result, libc::EINVAL)?;
+    }
+    for addr in [0, NOWHERE, sys::KERNEL, sys::edge(31).1] {
+        let result = sys::ioctl(&partition, GET_GPAP_ACCESS_BITMAP, addr);
+        errno(&format!("argument at {addr:#x}"), result, libc::EFAULT)?;
+    }
     let call = Hvcall::set_property(TRACKING, 2);
     ensure(call.make(&partition).is_err(), || "tracking := 2".into())?;
     // Only memory has bits; no byte is written beyond the last page's.
@@ -167,8 +181,61 @@ fn bad() -> Outcome {
     equal("a region's first four pages", word & 0xffff, 0x0f00)
 }
 
+/// One operation on pages 0x10 to 0x1f, all of them accessed and dirty or neither, and what it makes of both bits. As
+/// Linux: what is not accessed is not dirty, what is dirty is accessed.
+struct Operation {
+    kind: u8,
+    op: u8,
+    set_before: bool,
+    accessed: bool,
+    dirty: bool,
+}
+
+const fn operation(kind: u8, op: u8, set_before: bool, accessed: bool, dirty: bool) -> Operation {
+    Operation {
+        kind,
+        op,
+        set_before,
+        accessed,
+        dirty,
+    }
+}
+
+const OPERATIONS: &[Operation] = &[
+    operation(ACCESSED, NOOP, false, false, false),
+    operation(ACCESSED, NOOP, true, true, true),
+    operation(ACCESSED, CLEAR, true, false, false),
+    operation(ACCESSED, SET, false, true, false),
+    operation(DIRTY, NOOP, false, false, false),
+    operation(DIRTY, NOOP, true, true, true),
+    operation(DIRTY, CLEAR, true, true, false),
+    operation(DIRTY, SET, false, true, true),
+];
+
+fn operations() -> Outcome {
+    let partition = Partition::ready();
+    let memory = Memory::new(16 * PAGE);
+    partition.map(0x10 * 4096, &memory, RWX);
+    track(&partition, 1)?;
+    for (n, row) in OPERATIONS.iter().enumerate() {
+        bits(&partition, ACCESSED, CLEAR, 64)?;
+        if row.set_before {
+            bits(&partition, DIRTY, SET, 64)?;
+        }
+        let all = |set: bool| if set { (0x10..0x20).collect() } else { vec![] };
+        let told = bits(&partition, row.kind, row.op, 64)?;
+        equal(&format!("row {n}: told"), told, all(row.set_before))?;
+        for (kind, wanted) in [(ACCESSED, row.accessed), (DIRTY, row.dirty)] {
+            let after = bits(&partition, kind, NOOP, 64)?;
+            equal(&format!("row {n}: bit {kind}"), after, all(wanted))?;
+        }
+    }
+    Ok(())
+}
+
 pub fn cases() -> Vec<Case> {
     vec![
+        case("tracking: operations on both kinds of bit", operations),
         case(
             "tracking: what the guest writes and accesses, in small pages",
             || written(Memory::new(RAM)),
