@@ -612,18 +612,17 @@ impl Vp {
 }
 
 impl Vp {
-    /// HvCallTranslateVirtualAddress: the guest-physical address, or why there is none
-    /// (`HV_TRANSLATE_GVA_*`).
+    /// HvCallTranslateVirtualAddress: the guest-physical address, or why there is none.
     pub(crate) fn translate(
         &self,
         partition: &Partition,
         gva: u64,
         flags: u64,
-    ) -> Result<::core::result::Result<u64, u32>> {
+    ) -> Result<::core::result::Result<u64, gva::NoTranslation>> {
         let capture = self.with_vmcs(partition, |core, vmcs| {
             message::Capture::new(core, vmcs, None)
         })?;
-        Ok(gva::translate(partition, &capture, gva, flags))
+        gva::translate::translate(partition, &capture, gva, flags)
     }
 
     /// Runs `f` on the VP's state, between runs.

@@ -237,23 +237,52 @@ fn translate(
         .gva_page
         .checked_mul(4096)
         .ok_or(HV_STATUS_INVALID_PARAMETER)?;
-    // Bits 63:56 name a VTL; there is only VTL 0.
-    let flags = request.control_flags & !(0xff << 56);
+    let flags = translate_flags(request.control_flags)?;
     let answer = match vp
         .translate(partition, gva, flags)
         .map_err(|_| HV_STATUS_OPERATION_FAILED)?
     {
         Ok(gpa) => HvOutputTranslateVirtualAddress {
             result_code: HV_TRANSLATE_GVA_SUCCESS,
-            result_attributes: 0,
+            result_attributes: HV_CACHE_TYPE_X64_WRITE_BACK
+                | if partition.memory.space.has_overlay(gpa >> 12, 1) {
+                    HV_TRANSLATE_GVA_RESULT_OVERLAY_PAGE
+                } else {
+                    0
+                },
             gpa_page: gpa >> 12,
         },
-        Err(result_code) => HvOutputTranslateVirtualAddress {
-            result_code,
+        Err(failure) => HvOutputTranslateVirtualAddress {
+            result_code: failure.code,
+            gpa_page: failure.gpa >> 12,
             ..Wire::ZERO
         },
     };
     put(answer, output)
+}
+
+/// The flags of HvCallTranslateVirtualAddress without the VTL, which can be VTL 0. There are no shadow stacks, and no flag
+/// of a VP that keeps others from flushing its translations.
+fn translate_flags(flags: u64) -> HvResult<u64> {
+    const ACCESS: u64 = HV_TRANSLATE_GVA_VALIDATE_READ
+        | HV_TRANSLATE_GVA_VALIDATE_WRITE
+        | HV_TRANSLATE_GVA_VALIDATE_EXECUTE;
+    const MODE: u64 = HV_TRANSLATE_GVA_SUPERVISOR_ACCESS | HV_TRANSLATE_GVA_USER_ACCESS;
+    const KNOWN: u64 = ACCESS
+        | MODE
+        | HV_TRANSLATE_GVA_PRIVILEGE_EXEMPT
+        | HV_TRANSLATE_GVA_SET_PAGE_TABLE_BITS
+        | HV_TRANSLATE_GVA_ENFORCE_SMAP
+        | HV_TRANSLATE_GVA_OVERRIDE_SMAP;
+    let (vtl, flags) = (flags >> 56, flags & u64::MAX >> 8);
+    if !matches!(vtl, 0 | HV_INPUT_VTL_USE_TARGET_VTL)
+        || flags & !KNOWN != 0
+        || flags & ACCESS == 0
+        || flags & MODE == MODE
+    {
+        return Err(HV_STATUS_INVALID_PARAMETER);
+    }
+    Ok(flags)
 }
 
 /// HvCallAssertVirtualInterrupt: a message on the APIC bus.

@@ -350,15 +350,33 @@ impl Memory {
     ///
     /// Under the map lock, and so before or after UNMAP, not in the middle.
     pub(crate) fn write(&self, gpa: u64, from: &[u8]) -> Option<()> {
+        self.change(gpa, from.len() as u64, |addr| {
+            user::write_bytes_nofault(addr, from)
+        })
+    }
+
+    /// Atomically makes `new` of `old`, an entry of page tables of 8 bytes if `wide`, else 4. False: it was not `old`. None
+    /// as for [`Self::write`].
+    pub(crate) fn exchange(&self, gpa: u64, wide: bool, old: u64, new: u64) -> Option<bool> {
+        let mut exchanged = false;
+        self.change(gpa, if wide { 8 } else { 4 }, |addr| {
+            let outcome = user::exchange_nofault(addr, wide, old, new);
+            exchanged = outcome == Some(true);
+            outcome.is_some()
+        })?;
+        Some(exchanged)
+    }
+
+    fn change(&self, gpa: u64, len: u64, change: impl FnOnce(usize) -> bool) -> Option<()> {
         let mapped = self.find(gpa)?;
         let region = &mapped.region;
         let offset = gpa - region.gpa;
-        if !region.writable || region.len - offset < from.len() as u64 {
+        if !region.writable || region.len - offset < len {
             return None;
         }
         let addr = (region.uaddr + offset) as usize;
         self.space.write(gpa, || {
-            !region.removed.load(Ordering::Relaxed) && user::write_bytes_nofault(addr, from)
+            !region.removed.load(Ordering::Relaxed) && change(addr)
         })
     }
 

@@ -122,6 +122,22 @@ bool hvrs_write_user_nofault(unsigned long addr, const void *from, size_t len)
 	return !copy_to_user_nofault((void __user *)addr, from, len);
 }
 
+int hvrs_exchange_user_nofault(unsigned long addr, bool wide, u64 old, u64 new)
+{
+	u32 narrow = old;
+	int ret;
+
+	if (!access_ok((void __user *)addr, wide ? sizeof(u64) : sizeof(u32)))
+		return -EFAULT;
+	pagefault_disable();
+	if (wide)
+		ret = __try_cmpxchg_user((u64 __user *)addr, &old, new, fault_wide);
+	else
+		ret = __try_cmpxchg_user((u32 __user *)addr, &narrow, (u32)new, fault_narrow);
+	pagefault_enable();
+	return ret;
+}
+
 bool hvrs_fred_enabled(void)
 {
 	return boot_cpu_has(X86_FEATURE_FRED);

@@ -38,6 +38,8 @@ u64 hvrs_tss_base(u32 cpu);
 u32 hvrs_tsc_khz(void);
 bool hvrs_tsc_reliable(void);
 bool hvrs_write_user_nofault(unsigned long addr, const void *from, size_t len);
+/* Atomically @old to @new, of 8 bytes or 4. 0; 1: it was not @old; -EFAULT. */
+int hvrs_exchange_user_nofault(unsigned long addr, bool wide, u64 old, u64 new);
 bool hvrs_fred_enabled(void);
 bool hvrs_preempt_rt(void);
 bool hvrs_mitigate_itlb_multihit(void);

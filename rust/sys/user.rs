@@ -84,6 +84,17 @@ pub(crate) fn write_bytes_nofault(addr: usize, from: &[u8]) -> bool {
     unsafe { super::bindings::hvrs_write_user_nofault(addr, from.as_ptr().cast(), from.len()) }
 }
 
+/// Atomically makes `new` of `old`, of 8 bytes if `wide`, else 4, without a page fault; false: it was not `old`. None: the
+/// memory is not there now.
+pub(crate) fn exchange_nofault(addr: usize, wide: bool, old: u64, new: u64) -> Option<bool> {
+    // SAFETY: The address is checked.
+    match unsafe { super::bindings::hvrs_exchange_user_nofault(addr, wide, old, new) } {
+        0 => Some(true),
+        1 => Some(false),
+        _ => None,
+    }
+}
+
 /// Writes bytes. EFAULT.
 pub(crate) fn write_bytes(addr: usize, from: &[u8]) -> Result {
     UserSlice::new(UserPtr::from_addr(addr), from.len())

@@ -14,6 +14,8 @@ use vmxdef::field::*;
 use x86def::cr;
 use x86def::segment::Segment;
 
+pub(super) mod translate;
+
 const PRESENT: u64 = 1;
 const WRITABLE: u64 = 1 << 1;
 const USER: u64 = 1 << 2;
@@ -164,8 +166,8 @@ fn bytes_at(memory: &impl GuestMemory, context: &Context) -> Bytes {
         if gva & 0xfff == 0 {
             page = None;
         }
-        let Some(gpa) = page.or_else(|| walk(memory, context, gva & !0xfff).ok().map(|w| w.gpa))
-        else {
+        let found = || walk(memory, context, gva & !0xfff, |_| Ok(())).ok();
+        let Some(gpa) = page.or_else(|| found().map(|w| w.gpa)) else {
             break;
         };
         page = Some(gpa);
@@ -194,6 +196,21 @@ fn read_entry(memory: &impl GuestMemory, gpa: u64, size: usize) -> Option<u64> {
     })
 }
 
+/// An entry of the guest's page tables, for `1 << shift` bytes.
+#[derive(Clone, Copy)]
+struct Entry {
+    gpa: u64,
+    value: u64,
+    shift: u32,
+}
+
+impl Entry {
+    /// It is for a page, though not of 4 KiB.
+    fn is_large(&self) -> bool {
+        self.shift > 12 && self.value & LARGE != 0
+    }
+}
+
 /// Where a linear address leads, and what its page tables allow.
 pub(super) struct Translation {
     pub(super) gpa: u64,
@@ -218,11 +235,27 @@ impl Translation {
     }
 }
 
-/// Why there is none: `HV_TRANSLATE_GVA_*`.
-type NoTranslation = u32;
+/// Why there is none.
+pub(crate) struct NoTranslation {
+    /// `HV_TRANSLATE_GVA_*`.
+    pub(crate) code: u32,
+    /// Where the guest's memory could not be accessed; else 0.
+    pub(crate) gpa: u64,
+}
 
-/// Walks the guest's page tables (SDM 4.3 to 4.5); access rights are for the caller to judge.
-fn walk(memory: &impl GuestMemory, c: &Context, gva: u64) -> Result<Translation, NoTranslation> {
+impl NoTranslation {
+    const fn of(code: u32) -> Self {
+        Self { code, gpa: 0 }
+    }
+}
+
+/// Walks the guest's page tables (SDM 4.3 to 4.5); access rights are for the caller to judge, and reserved bits for `seen`.
+fn walk(
+    memory: &impl GuestMemory,
+    c: &Context,
+    gva: u64,
+    mut seen: impl FnMut(Entry) -> Result<(), NoTranslation>,
+) -> Result<Translation, NoTranslation> {
     let all = Translation {
         gpa: gva,
         writable: true,
@@ -232,22 +265,26 @@ fn walk(memory: &impl GuestMemory, c: &Context, gva: u64) -> Result<Translation,
     if c.cr0 & cr::CR0_PG == 0 {
         return Ok(all);
     }
-    let entry = |gpa, size| {
-        let entry = read_entry(memory, gpa, size).ok_or(HV_TRANSLATE_GVA_GPA_UNMAPPED)?;
-        if entry & PRESENT == 0 {
-            return Err(HV_TRANSLATE_GVA_PAGE_NOT_PRESENT);
+    let mut entry = |gpa, size, shift| {
+        let value = read_entry(memory, gpa, size).ok_or(NoTranslation {
+            code: HV_TRANSLATE_GVA_GPA_UNMAPPED,
+            gpa,
+        })?;
+        if value & PRESENT == 0 {
+            return Err(NoTranslation::of(HV_TRANSLATE_GVA_PAGE_NOT_PRESENT));
         }
-        Ok(entry)
+        seen(Entry { gpa, value, shift })?;
+        Ok(value)
     };
     if c.cr4 & cr::CR4_PAE == 0 {
-        let pde = entry((c.cr3 & 0xffff_f000) + (gva >> 22 & 0x3ff) * 4, 4)?;
+        let pde = entry((c.cr3 & 0xffff_f000) + (gva >> 22 & 0x3ff) * 4, 4, 22)?;
         let rights = all.with(pde, false);
         if pde & LARGE != 0 && c.cr4 & cr::CR4_PSE != 0 {
             // PSE-36: bits 20:13 are address bits 39:32.
             let high = (pde >> 13 & 0xff) << 32;
             return Ok(rights.at(high | pde & 0xffc0_0000 | gva & 0x3f_ffff));
         }
-        let pte = entry((pde & 0xffff_f000) + (gva >> 12 & 0x3ff) * 4, 4)?;
+        let pte = entry((pde & 0xffff_f000) + (gva >> 12 & 0x3ff) * 4, 4, 12)?;
         return Ok(rights.with(pte, false).at(pte & 0xffff_f000 | gva & 0xfff));
     }
     let nx = c.efer & cr::EFER_NXE != 0;
@@ -256,13 +293,13 @@ fn walk(memory: &impl GuestMemory, c: &Context, gva: u64) -> Result<Translation,
     } else {
         let pdpte = c.pdptes.get((gva >> 30 & 3) as usize).copied().unwrap_or(0);
         if pdpte & PRESENT == 0 {
-            return Err(HV_TRANSLATE_GVA_PAGE_NOT_PRESENT);
+            return Err(NoTranslation::of(HV_TRANSLATE_GVA_PAGE_NOT_PRESENT));
         }
         (pdpte & ADDRESS, 21)
     };
     let (mut rights, mut shift) = (all, top);
     while shift >= 12 {
-        let e = entry(table | (gva >> shift & 0x1ff) << 3, 8)?;
+        let e = entry(table | (gva >> shift & 0x1ff) << 3, 8, shift)?;
         rights = rights.with(e, nx);
         if shift == 12 || shift < 39 && e & LARGE != 0 {
             let mask = (1u64 << shift) - 1;
@@ -271,49 +308,5 @@ fn walk(memory: &impl GuestMemory, c: &Context, gva: u64) -> Result<Translation,
         table = e & ADDRESS;
         shift -= 9;
     }
-    Err(HV_TRANSLATE_GVA_INVALID_PAGE_TABLE_FLAGS)
-}
-
-/// HvCallTranslateVirtualAddress: `flags` are `HV_TRANSLATE_GVA_*` of its input.
-///
-/// Accessed and dirty flags are not set, whatever SET_PAGE_TABLE_BITS says: that would race with
-/// the guest's own updates of its page tables.
-pub(super) fn translate(
-    partition: &Partition,
-    c: &Capture,
-    gva: u64,
-    flags: u64,
-) -> Result<u64, NoTranslation> {
-    let cpl = c.cpl();
-    let c = &c.context;
-    let found = walk(partition, c, gva)?;
-    let has = |flag: u64| flags & flag != 0;
-    if c.cr0 & cr::CR0_PG == 0 || has(HV_TRANSLATE_GVA_PRIVILEGE_EXEMPT) {
-        return Ok(found.gpa);
-    }
-    let user_access = match (
-        has(HV_TRANSLATE_GVA_USER_ACCESS),
-        has(HV_TRANSLATE_GVA_SUPERVISOR_ACCESS),
-    ) {
-        (true, _) => true,
-        (false, true) => false,
-        (false, false) => cpl == 3,
-    };
-    let execute = has(HV_TRANSLATE_GVA_VALIDATE_EXECUTE);
-    let write = has(HV_TRANSLATE_GVA_VALIDATE_WRITE);
-    let data = write || has(HV_TRANSLATE_GVA_VALIDATE_READ);
-    let smap = c.cr4 & cr::CR4_SMAP != 0
-        && !has(HV_TRANSLATE_GVA_OVERRIDE_SMAP)
-        && (has(HV_TRANSLATE_GVA_ENFORCE_SMAP) || c.rflags & cr::RFLAGS_AC == 0);
-    let denied = if user_access {
-        !found.user || write && !found.writable || execute && !found.executable
-    } else {
-        write && !found.writable && c.cr0 & cr::CR0_WP != 0
-            || execute && (!found.executable || found.user && c.cr4 & cr::CR4_SMEP != 0)
-            || data && found.user && smap
-    };
-    if denied {
-        return Err(HV_TRANSLATE_GVA_PRIVILEGE_VIOLATION);
-    }
-    Ok(found.gpa)
+    Err(NoTranslation::of(HV_TRANSLATE_GVA_INVALID_PAGE_TABLE_FLAGS))
 }

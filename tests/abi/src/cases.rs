@@ -30,6 +30,7 @@ mod stats;
 mod synic;
 mod timers;
 mod tracking;
+mod translate;
 mod without_lapic;
 
 use std::os::fd::{AsRawFd, RawFd};
@@ -47,6 +48,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         tracking::cases(),
         gpa::cases(),
         hvcall::cases(),
+        translate::cases(),
         registers::cases(),
         state::cases(),
         stats::cases(),

@@ -14,6 +14,8 @@ numbers! { u64;
     HV_TRANSLATE_GVA_ENFORCE_SMAP = 1 << 8,
     HV_TRANSLATE_GVA_OVERRIDE_SMAP = 1 << 9,
     HV_TRANSLATE_GVA_SHADOW_STACK = 1 << 10,
+    /// `HV_INPUT_VTL`, in the flags' highest byte: the VTL below it counts.
+    HV_INPUT_VTL_USE_TARGET_VTL = 1 << 4,
 }
 
 numbers! { u32;
