@@ -6,6 +6,7 @@ use super::{count, cpuid, hypercall, leave, Leave};
 use crate::machine::Machine;
 use crate::vp::core::{RAX, RCX};
 use crate::vp::entry::Running;
+use hv1::msr::is_withheld;
 use hvdef::HvVpCounter;
 use vmxdef::ExitReason;
 
@@ -25,7 +26,8 @@ pub(super) fn handle(r: &mut Running<'_>, reason: ExitReason) -> Option<bool> {
         ExitReason::MSR_READ | ExitReason::MSR_WRITE => {
             let number = r.core.gprs[RCX] as u32;
             let write = reason == ExitReason::MSR_WRITE;
-            if intercepts.msr(number, write) {
+            // What the guest has no right to is #GP for it, and nobody's to answer.
+            if intercepts.msr(number, write) && !is_withheld(number, &r.config.features) {
                 count(r, HvVpCounter::MsrAccessesCount);
                 return Some(leave(r, Leave::Msr { number, write }));
             }

@@ -140,6 +140,11 @@ fn find(
     Ok(row)
 }
 
+/// Whether the guest would get #GP for each access to `msr` because it has not the privilege.
+pub fn is_withheld(msr: u32, features: &PartitionFeatures) -> bool {
+    row(msr).is_some() && find(msr, Origin::Guest, features).is_err()
+}
+
 /// Reads a synthetic MSR, other than those of [`read_vp_msr`].
 pub fn read_msr<E: VpEnv>(
     msr: u32,

@@ -59,7 +59,12 @@ pub fn install(partition: &Partition, access: u32, kind: u32, parameter: u64) ->
 
 /// A guest in real mode whose exceptions are reported at port 0x81.
 fn guest(code: Code) -> Result<Guest, Stop> {
-    let guest = Guest::new(code)?;
+    guest_with(code, 0)
+}
+
+/// The same with these synthetic features.
+fn guest_with(code: Code, features: u64) -> Result<Guest, Stop> {
+    let guest = Guest::with_features(code, 1, FLAGS, features, crate::sys::Memory::new(RAM))?;
     for vector in (0..32).chain([0x41]) {
         guest.memory.write(vector * 4, &HANDLER.to_le_bytes());
     }
@@ -149,6 +154,35 @@ fn msr_index(number: u32, name: u32, value: u64) -> Outcome {
     equal("EAX", port(vp, 0x80)?, low)?;
     equal("the register itself", vp.register(name)?, value)
 }
+
+/// A synthetic MSR, also with another intercept, goes to the VMM only if the guest has the privilege.
+fn privileged(number: u32, features: u64, told: bool) -> Outcome {
+    let guest = guest_with(guests::msr(), features)?;
+    let (partition, vp) = (&guest.partition, guest.vp());
+    install(partition, READ | WRITE, MSR_INDEX, number.into())?;
+    for other in [NONE, READ] {
+        install(partition, other, MSR_INDEX, 0x277)?;
+        access_msr(vp, number)?;
+        if told {
+            // Those of a crash leave the hot tier in any case.
+            msr(vp, number, false, ONES, (1, 2))?;
+            msr(vp, number, true, (1, 2), (0, 0))?;
+        }
+        port(vp, if told { 0x80 } else { 0x81 })?;
+    }
+    Ok(())
+}
+
+/// MSR, synthetic features, whether the VMM is told.
+const PRIVILEGED: &[(&str, u32, u64, bool)] = &[
+    ("CRASH_CTL without hv1", 0x4000_0105, 0, false),
+    ("CRASH_CTL", 0x4000_0105, 3, true),
+    ("CRASH_P0 without hv1", 0x4000_0100, 0, false),
+    ("CRASH_P0", 0x4000_0100, 3, true),
+    ("SCONTROL without the SynIC", 0x4000_0080, 3, false),
+    ("SCONTROL", 0x4000_0080, u64::MAX, true),
+    ("one that is not there", 0x4000_0033, 3, true),
+];
 
 /// MSRs that nobody implements; those that hvrs does are not among them.
 fn unimplemented() -> Outcome {
@@ -503,7 +537,19 @@ const REFUSED: &[(u32, u32, u64, u16)] = &[
     (RETARGET, EXECUTE, 1, INVALID_PARAMETER),
     (4, EXECUTE, 0, INVALID_PARAMETER),
     (5, EXECUTE, 0, INVALID_PARAMETER),
+    // CPUID of all partitions, SMI, INIT and SIPI, microcode updates, writes of the local APIC, EOI (those of level-triggered
+    // interrupts are told in any case), traps, ranges of ports, registers, resets: no client has messages of them.
+    (6, EXECUTE, 1, INVALID_PARAMETER),
+    (7, EXECUTE, 0, INVALID_PARAMETER),
+    (9, EXECUTE, 0, INVALID_PARAMETER),
+    (0xa, READ, 0, INVALID_PARAMETER),
+    (0xb, WRITE, 0xff, INVALID_PARAMETER),
     (0xe, EXECUTE, 0, INVALID_PARAMETER),
+    (0xe, WRITE, 0, INVALID_PARAMETER),
+    (0x10, EXECUTE, 6, INVALID_PARAMETER),
+    (0x11, READ | WRITE, 0x80_0070, INVALID_PARAMETER),
+    (0x12, READ, 0, INVALID_PARAMETER),
+    (0x13, EXECUTE, 0, INVALID_PARAMETER),
     (u32::MAX, EXECUTE, 0, INVALID_PARAMETER),
 ];
 
@@ -550,7 +596,13 @@ fn full(kind: u32, access: u32) -> Outcome {
 }
 
 pub fn cases() -> Vec<Case> {
-    vec![
+    let mut cases = Vec::new();
+    for &(name, number, features, told) in PRIVILEGED {
+        cases.push(case(format!("intercept: {name}"), move || {
+            privileged(number, features, told)
+        }));
+    }
+    cases.extend([
         case("intercept: PAT by index", || {
             msr_index(0x277, 0x8_0004, 0x0007_0406_0007_0406)
         }),
@@ -576,5 +628,6 @@ pub fn cases() -> Vec<Case> {
         case("intercept: what is refused [H-4D]", refusals),
         case("intercept: 32 leaves", || full(CPUID, EXECUTE)),
         case("intercept: 32 MSRs", || full(MSR_INDEX, READ)),
-    ]
+    ]);
+    cases
 }
