@@ -374,6 +374,9 @@ impl Vp {
                 if ::core::mem::take(&mut core.partition_reset_due) {
                     partition.reset_synthetic();
                 }
+                if ::core::mem::take(&mut core.lapic_reset_due) {
+                    core.reset_lapic(&self.shared);
+                }
                 Ok(false)
             }
             Leave::Messages => {

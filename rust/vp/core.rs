@@ -100,6 +100,8 @@ pub(crate) struct VpCore {
     pub(crate) synthetic_reset_due: bool,
     /// So are the partition's: its VMM resets it.
     pub(super) partition_reset_due: bool,
+    /// So is the local APIC, unless the VMM stores it.
+    pub(super) lapic_reset_due: bool,
     /// INIT and SIPI that were taken but not yet acted on: bits of `shared::event`.
     pub(crate) signals: u32,
     /// Something may have to be injected: look before the next entry.
@@ -188,6 +190,7 @@ impl VpCore {
             npiep_changed: false,
             synthetic_reset_due: false,
             partition_reset_due: false,
+            lapic_reset_due: false,
             signals: 0,
             check_events: true,
             deferred: Deferred::Nothing,

@@ -10,6 +10,7 @@ use super::core::{Activity, Deferred, Injection, VpCore};
 use super::setup::{segment_fields, write_cr0, write_efer, write_segment, CR0_OWNED};
 use super::Vp;
 use crate::partition::{Config, Partition};
+use crate::sys::thread::ThreadId;
 use crate::vmx::vmcs::CurrentVmcs;
 use hv1::msr::Origin;
 use hvdef::*;
@@ -404,7 +405,7 @@ fn write(
 
 /// A VMM that stores the registers that RESET gives, and no activity state (QEMU), resets a VP. Other
 /// VPs than the bootstrap processor wait for a start-up IPI then; with that one, the partition's synthetic
-/// registers are reset, lest their pages lie over the next kernel's memory: `starts` says that it stored RIP or CS last. No guest
+/// registers are reset, lest their pages lie over the next kernel's memory, and its local APIC, if it has run: `starts` says that it stored RIP or CS last. No guest
 /// can have this CS by itself but there.
 fn follow_reset(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, config: &Config, starts: bool) {
     let at_reset = vmcs.read(GUEST_RIP) == RESET_RIP
@@ -414,6 +415,7 @@ fn follow_reset(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, config: &Config, star
         // It restores a VP that it had reset before: what it restored is to stay.
         core.synthetic_reset_due = false;
         core.partition_reset_due = false;
+        core.lapic_reset_due = false;
         return;
     }
     if !starts || !config.lapic.present || core.activity != Activity::Running {
@@ -422,6 +424,7 @@ fn follow_reset(core: &mut VpCore, vmcs: &CurrentVmcs<'_>, config: &Config, star
     if core.lapic.is_bsp() {
         core.synthetic_reset_due = true;
         core.partition_reset_due = true;
+        core.lapic_reset_due = core.thread != ThreadId::NONE;
     } else {
         super::setup::init(vmcs, core);
     }

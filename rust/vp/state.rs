@@ -3,6 +3,7 @@
 //! MSHV_GET_VP_STATE and MSHV_SET_VP_STATE: what of a VP is no register.
 
 use super::core::VpCore;
+use super::shared::VpShared;
 use super::Vp;
 use crate::partition::{Config, Partition};
 use crate::sys::bindings::*;
@@ -155,12 +156,26 @@ fn write_page(core: &mut VpCore, page: &Pages, bytes: &[u8]) -> Result {
     Ok(())
 }
 
+impl VpCore {
+    /// The local APIC as after RESET, but for its base and the task priority, which are registers that the VMM stores.
+    pub(super) fn reset_lapic(&mut self, shared: &VpShared) {
+        // What was posted before goes, too.
+        self.signals |= self.harvest(shared);
+        let tpr = self.lapic.tpr();
+        self.lapic.init();
+        self.lapic.set_tpr(tpr);
+        self.update_timer();
+        shared.set_destination(self.lapic.view());
+    }
+}
+
 fn set_lapic(vp: &Vp, core: &mut VpCore, bytes: &[u8]) -> Result {
     let state = HvLocalInterruptControllerState::read(bytes).ok_or(EINVAL)?;
     // What was posted before belongs to the state that goes.
     core.signals |= core.harvest(&vp.shared);
     let now = core.guest_now();
     core.lapic.restore(&state, now);
+    core.lapic_reset_due = false;
     core.update_timer();
     core.check_events = true;
     vp.shared.set_destination(core.lapic.view());

@@ -4,9 +4,10 @@
 use mshv_bindings::*;
 
 use super::messages::io;
+use super::state::{get_state, transfer, SET_VP_STATE};
 use crate::guests;
 use crate::run::{case, ensure, equal, good, Case, Outcome, Stop};
-use crate::sys::Memory;
+use crate::sys::{Memory, PAGE};
 use crate::threads::{interrupted, run_once, skip};
 use crate::vm::names::*;
 use crate::vm::*;
@@ -144,6 +145,55 @@ fn of_the_first() -> Outcome {
     equal("GUEST_OS_ID", vp.register(GUEST_OS_ID)?, 0)
 }
 
+/// With VP 0, its local APIC is reset, unless the VMM stores it behind the registers, or the VP has never run: then all is
+/// as the VMM stored it. CR8 is a register that it stores.
+fn local_apic(has_run: bool, stored_again: bool) -> Outcome {
+    const LAPIC: u8 = 0;
+    const CR8: u32 = 0x4_0004;
+    let is_reset = has_run && !stored_again;
+    let guest = Guest::with_features(guests::knock(), 1, FLAGS, u64::MAX, Memory::new(RAM))?;
+    let vp = guest.vp();
+    if has_run {
+        equal("port", port(vp)?.1, 0x80)?;
+    }
+    let (reset, mut spoiled) = (Memory::new(PAGE), Memory::new(PAGE));
+    let size = get_state(vp, LAPIC, &reset)?;
+    get_state(vp, LAPIC, &spoiled)?;
+    for (byte, value) in SPOILED_APIC {
+        spoiled.write(*byte, &[*value]);
+    }
+    let store = |state: &Memory| -> Outcome {
+        let (stored, _) = transfer(vp, SET_VP_STATE, LAPIC, PAGE as u32, state.addr());
+        good("SET_VP_STATE", stored).map(|_| ())
+    };
+    store(&spoiled)?;
+    store_reset(vp)?;
+    vp.set_register(CR8, 3)?;
+    if stored_again {
+        store(&spoiled)?;
+        vp.set_register(CR8, 3)?;
+    }
+    // Nothing is at the reset vector: running there gives a message.
+    vp.message()?;
+    let after = Memory::new(PAGE);
+    get_state(vp, LAPIC, &after)?;
+    if is_reset {
+        spoiled = reset;
+    }
+    for (byte, _) in SPOILED_APIC {
+        let bytes = |from: &Memory| from.word(byte & !3).to_le_bytes()[byte & 3];
+        equal(
+            &format!("byte {byte} of {size}"),
+            bytes(&after),
+            bytes(&spoiled),
+        )?;
+    }
+    equal("CR8", vp.register(CR8)?, 3)
+}
+
+/// Bytes of the local APIC's state and what they become: LDR, ISR 0x31, IRR 0x41.
+const SPOILED_APIC: &[(usize, u8)] = &[(11, 0x20), (20 + 4 + 2, 2), (84 + 8, 2)];
+
 /// What a VMM stores behind RESET's registers, before the VP runs, stays: it restores a saved VP.
 fn restored() -> Outcome {
     let guest = Guest::with_features(guests::knock(), 2, FLAGS, u64::MAX, Memory::new(RAM))?;
@@ -175,5 +225,16 @@ pub fn cases() -> Vec<Case> {
             of_the_first,
         ),
         case("what is stored behind RESET's registers stays", restored),
+        case("with VP 0, RESET's registers reset its local APIC", || {
+            local_apic(true, false)
+        }),
+        case(
+            "a local APIC that is stored behind RESET's registers stays",
+            || local_apic(true, true),
+        ),
+        case(
+            "RESET's registers of a VP that never ran leave its local APIC",
+            || local_apic(false, false),
+        ),
     ]
 }
