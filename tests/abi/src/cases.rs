@@ -39,7 +39,7 @@ use crate::run::{ensure, reaped, Case, Outcome, Stop};
 use crate::sys;
 
 /// All of them, in the order in which they run.
-pub fn all(module: Option<String>) -> Vec<Case> {
+pub fn all(module: Option<String>, long: bool) -> Vec<Case> {
     [
         device::cases(),
         partition::cases(),
@@ -71,7 +71,7 @@ pub fn all(module: Option<String>) -> Vec<Case> {
         snapshot::cases(),
         hostile::cases(),
         fuzz::cases(),
-        life::cases(module),
+        life::cases(module, long),
     ]
     .into_iter()
     .flatten()

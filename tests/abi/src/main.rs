@@ -2,7 +2,8 @@
 //! Tests of hvrs' ABI from outside: /dev/mshv with right and wrong arguments, with guests of a few instructions, under
 //! signals, kills and changes of memory. Needs root and the module loaded.
 //!
-//! usage: abi [--module PATH] [FILTER...]: with PATH also unloads and loads the module. FILTER: part of a case's name.
+//! usage: abi [--long] [--module PATH] [FILTER...]: with PATH also unloads and loads the module; --long: more rounds of what has
+//!        many. FILTER: part of a case's name.
 //!        abi --echo PORT: sends back what comes by UDP to this port of 127.0.0.1, for ever.
 
 mod cases;
@@ -21,14 +22,15 @@ fn main() {
             echo(port.parse().expect("a port"));
         }
     }
-    let mut module = None;
-    if filters.first().is_some_and(|first| first == "--module") {
-        filters.remove(0);
-        if !filters.is_empty() {
-            module = Some(filters.remove(0));
+    let (mut module, mut long) = (None, false);
+    while filters.first().is_some_and(|first| first.starts_with("--")) {
+        match filters.remove(0).as_str() {
+            "--long" => long = true,
+            "--module" if !filters.is_empty() => module = Some(filters.remove(0)),
+            other => panic!("{other}: not known, or without its value"),
         }
     }
-    let count = run::run(&cases::all(module), &filters);
+    let count = run::run(&cases::all(module, long), &filters);
     println!("done {} {}", count.passed, count.failed);
     std::process::exit(i32::from(count.failed != 0));
 }

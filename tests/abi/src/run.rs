@@ -142,9 +142,12 @@ pub fn run(cases: &[Case], filters: &[String]) -> Count {
     count
 }
 
-/// /dev/hvrs lists no partition.
+/// /dev/hvrs lists no partition, and debugfs has no counters of one.
 pub fn no_partition_left() -> Outcome {
-    eventually("no partition is left", 3, || hvrs::partitions().is_empty())
+    eventually("no partition is left", 3, || hvrs::partitions().is_empty())?;
+    eventually("no counters are left in debugfs", 3, || {
+        std::fs::read_dir("/sys/kernel/debug/hvrs/partition").map_or(true, |all| all.count() == 0)
+    })
 }
 
 /// Runs one case in a child process and waits for it.

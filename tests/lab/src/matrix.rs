@@ -76,7 +76,7 @@ fn read(text: &str) -> Result<Vec<Claim>> {
 /// Whether a word is the ID of a row: a letter, a dash, a number of some kind.
 fn is_id(word: &str) -> bool {
     let mut chars = word.chars();
-    let letter = chars.next().is_some_and(|c| "CMAHFK".contains(c));
+    let letter = chars.next().is_some_and(|c| "CMAHFKV".contains(c));
     let dash = chars.next() == Some('-');
     let rest = chars.as_str();
     let digit = rest.contains(|c: char| c.is_ascii_hexdigit());

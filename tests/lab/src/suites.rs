@@ -186,6 +186,16 @@ pub const BOOTS: &[Boot] = &[
         timeout: 1200,
         ..BASE
     },
+    Boot {
+        name: "kills",
+        cpus: 2,
+        job: "abi.sh",
+        argument: "--long kill",
+        needs: &[Need::Abi],
+        timeout: 2400,
+        long: true,
+        ..BASE
+    },
     // The oldest CPU that hvrs runs on: no APICv, pause-loop exiting, PML, accessed and dirty flags.
     Boot {
         name: "guests-floor",

@@ -138,7 +138,7 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
             Need::MicroGuests => job.files.extend(guest::micro_guests()?),
             Need::Abi => {
                 job.files.push((built("abi"), "abi".to_string()));
-                job.modules.push("zram".to_string());
+                job.modules.extend(["zram", "ext4"].map(String::from));
             }
             Need::MshvIoctls => job
                 .files

@@ -95,7 +95,7 @@ pub fn cases() -> Vec<Case> {
     let mut cases = nodes();
     for (kind, open, own) in KINDS {
         cases.push(case(
-            format!("{kind}: its ioctls; all others give ENOTTY"),
+            format!("{kind}: its ioctls; all others give ENOTTY [V-I1]"),
             move || {
                 let fd = open();
                 for &(name, number, files) in IOCTLS {
@@ -106,14 +106,14 @@ pub fn cases() -> Vec<Case> {
                 Ok(())
             },
         ));
-        cases.push(case(format!("{kind}: lseek gives 0"), move || {
+        cases.push(case(format!("{kind}: lseek gives 0 [V-I2]"), move || {
             let fd = open();
             // SAFETY: No memory involved.
             let at = sys::check(unsafe { libc::lseek(fd.as_raw_fd(), 5, libc::SEEK_SET) });
             equal("lseek", good("lseek", at)?, 0)
         }));
         cases.push(case(
-            format!("{kind}: read and write give EINVAL"),
+            format!("{kind}: read and write give EINVAL [V-I2]"),
             move || {
                 let fd = open();
                 let mut byte = [0u8];
@@ -155,7 +155,7 @@ fn nodes() -> Vec<Case> {
             },
         ));
         cases.push(case(
-            format!("{path}: opens for reading, writing, both"),
+            format!("{path}: opens for reading, writing, both [V-I2]"),
             move || {
                 for flags in [
                     libc::O_RDONLY,
@@ -170,10 +170,13 @@ fn nodes() -> Vec<Case> {
         ));
     }
     for (kind, open, _) in &KINDS[..3] {
-        cases.push(case(format!("{kind}: mmap gives ENODEV"), move || {
-            let fd = open();
-            errno("mmap", map(&fd, 0, PAGE), libc::ENODEV)
-        }));
+        cases.push(case(
+            format!("{kind}: mmap gives ENODEV [V-I2]"),
+            move || {
+                let fd = open();
+                errno("mmap", map(&fd, 0, PAGE), libc::ENODEV)
+            },
+        ));
     }
     cases
 }
@@ -210,7 +213,7 @@ fn create_v1(flags: u64, isolation: u64) -> sys::Sys<i32> {
     sys::ioctl_on(&device(), CREATE_PARTITION, &mut argument)
 }
 
-fn v2() -> mshv_create_partition_v2 {
+pub fn v2() -> mshv_create_partition_v2 {
     mshv_create_partition_v2 {
         pt_flags: FLAGS | (1 << 3),
         pt_num_cpu_fbanks: 2,
@@ -218,7 +221,7 @@ fn v2() -> mshv_create_partition_v2 {
     }
 }
 
-fn create_v2(argument: mshv_create_partition_v2) -> sys::Sys<i32> {
+pub fn create_v2(argument: mshv_create_partition_v2) -> sys::Sys<i32> {
     let mut argument = argument;
     sys::ioctl_on(&device(), CREATE_PARTITION, &mut argument)
 }
@@ -246,7 +249,20 @@ fn create() -> Vec<Case> {
                 "FD_CLOEXEC is not set".into()
             })
         }),
-        case("CREATE_PARTITION: unknown flags give EINVAL", || {
+        case(
+            "CREATE_PARTITION: all known flags, each alone [V-I3]",
+            || {
+                // Local APIC, x2APIC with it, large pages, nested virtualization, SMT.
+                for flags in [0, 1, 3, 4, 0x10, 0x20, 0x37] {
+                    let made = Partition::create(flags);
+                    let partition = good(&format!("flags {flags:#x}"), made)?;
+                    good("initialize", partition.initialize())?;
+                    partition.vp(0);
+                }
+                Ok(())
+            },
+        ),
+        case("CREATE_PARTITION: unknown flags give EINVAL [V-I3]", || {
             for bit in 6..64 {
                 errno(
                     &format!("bit {bit}"),
@@ -256,7 +272,7 @@ fn create() -> Vec<Case> {
             }
             Ok(())
         }),
-        case("CREATE_PARTITION: isolation gives EINVAL", || {
+        case("CREATE_PARTITION: isolation gives EINVAL [V-I3]", || {
             for isolation in [1, 2, 1 << 32, u64::MAX] {
                 errno(
                     &format!("{isolation:#x}"),
@@ -273,7 +289,7 @@ fn create() -> Vec<Case> {
             Ok(())
         }),
         case(
-            "CREATE_PARTITION: 16 bytes of version 1 are enough, 15 give EFAULT",
+            "CREATE_PARTITION: 16 bytes of version 1 are enough, 15 give EFAULT [V-I3]",
             || {
                 let (memory, addr) = edge(16);
                 memory.write(addr - memory.addr(), &FLAGS.to_le_bytes());
@@ -283,7 +299,7 @@ fn create() -> Vec<Case> {
             },
         ),
         case(
-            "CREATE_PARTITION: 64 bytes of version 2 are enough, 63 give EFAULT",
+            "CREATE_PARTITION: 64 bytes of version 2 are enough, 63 give EFAULT [V-I3]",
             || {
                 let (memory, addr) = edge(64);
                 // SAFETY: The structure is packed integers.
@@ -316,7 +332,7 @@ fn create() -> Vec<Case> {
     ];
     for (name, change) in BAD_V2 {
         cases.push(case(
-            format!("CREATE_PARTITION: version 2, {name}: EINVAL"),
+            format!("CREATE_PARTITION: version 2, {name}: EINVAL [V-I3]"),
             move || {
                 let mut argument = v2();
                 change(&mut argument);

@@ -415,12 +415,18 @@ fn closed() -> Outcome {
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("IOEVENTFD: wrong arguments", errors),
-        case("IOEVENTFD: duplicates, and what DEASSIGN finds", duplicates),
+        case("IOEVENTFD: wrong arguments [V-I10]", errors),
+        case(
+            "IOEVENTFD: duplicates, and what DEASSIGN finds [V-I10]",
+            duplicates,
+        ),
         case("IOEVENTFD: 1024 of them", limit),
         case("IOEVENTFD: memory, 1, 2 and 4 bytes", memory_sizes),
-        case("IOEVENTFD: memory, any length", memory_any_size),
-        case("IOEVENTFD: memory, values that match", memory_values),
+        case("IOEVENTFD: memory, any length [V-I10]", memory_any_size),
+        case(
+            "IOEVENTFD: memory, values that match [V-I10]",
+            memory_values,
+        ),
         case(
             "IOEVENTFD: memory, what does not match is the VMM's",
             memory_miss,
@@ -428,7 +434,7 @@ pub fn cases() -> Vec<Case> {
         case("IOEVENTFD: memory, 8 bytes", eight_bytes),
         case("IOEVENTFD: a read-modify-write is the VMM's", not_a_store),
         case("IOEVENTFD: DEASSIGN while it rings", deassigned),
-        case("IOEVENTFD: ports", ports),
+        case("IOEVENTFD: ports [V-I10]", ports),
         case(
             "IOEVENTFD: a signal for the VMM finds the instruction done",
             interrupted_between,

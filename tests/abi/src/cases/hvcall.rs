@@ -596,20 +596,26 @@ fn try_argument(change: fn(&mut mshv_root_hvcall), wanted: i32) -> Outcome {
 pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for &(name, change, wanted) in ARGUMENTS {
-        cases.push(case(format!("ROOT_HVCALL: argument, {name}"), move || {
-            try_argument(change, wanted)
-        }));
+        cases.push(case(
+            format!("ROOT_HVCALL: argument, {name} [V-I13]"),
+            move || try_argument(change, wanted),
+        ));
     }
     for row in ROWS {
-        cases.push(case(format!("ROOT_HVCALL: {}", row.name), || try_row(row)));
+        cases.push(case(format!("ROOT_HVCALL: {} [V-I15]", row.name), || {
+            try_row(row)
+        }));
     }
-    cases.push(case("ROOT_HVCALL: the calls of each file", known_calls));
     cases.push(case(
-        "ROOT_HVCALL: sizes and repetitions of each call",
+        "ROOT_HVCALL: the calls of each file [V-I14]",
+        known_calls,
+    ));
+    cases.push(case(
+        "ROOT_HVCALL: sizes and repetitions of each call [V-I14]",
         forms,
     ));
     cases.push(case(
-        "ROOT_HVCALL: bad addresses of the argument give EFAULT",
+        "ROOT_HVCALL: bad addresses of the argument give EFAULT [V-I13]",
         || {
             let partition = Partition::ready();
             for addr in [0, NOWHERE, KERNEL, edge(31).1] {

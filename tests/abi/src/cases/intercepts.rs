@@ -603,7 +603,7 @@ pub fn cases() -> Vec<Case> {
         }));
     }
     cases.extend([
-        case("intercept: PAT by index", || {
+        case("intercept: PAT by index [V-M9]", || {
             msr_index(0x277, 0x8_0004, 0x0007_0406_0007_0406)
         }),
         case("intercept: SYSENTER_CS by index", || {
@@ -618,13 +618,13 @@ pub fn cases() -> Vec<Case> {
         ),
         case("intercept: an MSR, while the VP runs", while_running),
         case(
-            "intercept: #UD, but not INT 6 [H-P13 H-P17]",
+            "intercept: #UD, but not INT 6 [H-P13 H-P17 V-M10]",
             invalid_opcode,
         ),
         case("intercept: INT3 and single steps", breakpoint_and_steps),
         case("intercept: #PF and #GP with error codes", page_fault),
         case("intercept: #GP during delivery", during_delivery),
-        case("intercept: hypercalls", hypercalls),
+        case("intercept: hypercalls [V-M12]", hypercalls),
         case("intercept: what is refused [H-4D]", refusals),
         case("intercept: 32 leaves", || full(CPUID, EXECUTE)),
         case("intercept: 32 MSRs", || full(MSR_INDEX, READ)),

@@ -512,30 +512,35 @@ fn storm() -> Outcome {
 pub fn cases() -> Vec<Case> {
     vec![
         case(
-            "SET_MSI_ROUTING: replaces all; wrong tables change nothing",
+            "SET_MSI_ROUTING: replaces all; wrong tables change nothing [V-I11]",
             routing,
         ),
         case(
-            "SET_MSI_ROUTING: bad addresses give EFAULT",
+            "SET_MSI_ROUTING: bad addresses give EFAULT [V-I11]",
             routing_addresses,
         ),
-        case("IRQFD: wrong arguments, busy eventfds", irqfd_errors),
+        case("IRQFD: wrong arguments, busy eventfds [V-I8]", irqfd_errors),
         case(
             "IRQFD: ends by DEASSIGN and by closing the partition",
             lets_go,
         ),
         case("IRQFD: 2000 eventfds that hang up", hang_up),
-        case("IRQFD: edge-triggered interrupts of a halted VP", || {
-            edge_interrupts(guests::apic_halt())
-        }),
-        case("IRQFD: edge-triggered interrupts of a running VP", || {
-            edge_interrupts(guests::apic_spin())
-        }),
-        case("IRQFD: destinations and delivery modes", destinations),
-        case("IRQFD: resamples at the EOI, x2APIC", || {
+        case(
+            "IRQFD: edge-triggered interrupts of a halted VP [V-I8]",
+            || edge_interrupts(guests::apic_halt()),
+        ),
+        case(
+            "IRQFD: edge-triggered interrupts of a running VP [V-I8]",
+            || edge_interrupts(guests::apic_spin()),
+        ),
+        case(
+            "IRQFD: destinations and delivery modes [V-I11]",
+            destinations,
+        ),
+        case("IRQFD: resamples at the EOI, x2APIC [V-I9 V-M5]", || {
             resampled(guests::apic_halt(), guests::interrupt())
         }),
-        case("IRQFD: resamples at the EOI, xAPIC", || {
+        case("IRQFD: resamples at the EOI, xAPIC [V-I9 V-M5]", || {
             resampled(guests::xapic_halt(), guests::interrupt_x())
         }),
         case(

@@ -395,6 +395,76 @@ fn read_only_file() -> Outcome {
     equal("the file", page.word(0x44), 0x1234_5678)
 }
 
+/// A file of a file system that writes back, and nothing of it when this is dropped.
+struct DiskFile(OwnedFd, String);
+
+impl DiskFile {
+    fn new() -> Result<Self, Stop> {
+        const TMPFS_MAGIC: libc::c_long = 0x0102_1994;
+        const RAMFS_MAGIC: libc::c_long = 0x8584_58f6;
+        for dir in ["/disk", "/var/tmp"] {
+            let path = format!("{dir}/abi-{}", std::process::id());
+            let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_CREAT;
+            let Ok(fd) = sys::open(&path, flags) else {
+                continue;
+            };
+            let file = Self(fd, path);
+            // SAFETY: A file of ours; a structure that the call fills.
+            let kind = unsafe {
+                let mut stat: libc::statfs = std::mem::zeroed();
+                libc::ftruncate(file.0.as_raw_fd(), RAM as libc::off_t);
+                libc::fstatfs(file.0.as_raw_fd(), &mut stat);
+                stat.f_type
+            };
+            if kind != TMPFS_MAGIC && kind != RAMFS_MAGIC {
+                return Ok(file);
+            }
+        }
+        Err(Stop::Skip("no file system with a disk".into()))
+    }
+
+    /// Writes back what is dirty, then forgets what is not in use.
+    fn write_back(&self) {
+        // SAFETY: A file of ours.
+        unsafe {
+            libc::fdatasync(self.0.as_raw_fd());
+            libc::posix_fadvise(self.0.as_raw_fd(), 0, 0, libc::POSIX_FADV_DONTNEED);
+        }
+    }
+}
+
+impl Drop for DiskFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.1);
+    }
+}
+
+/// A file on a disk: pages are written back while the guest writes them; what the disk has at last is what the guest wrote.
+fn on_disk() -> Outcome {
+    let file = DiskFile::new()?;
+    let memory = Memory::with(RAM, READ_WRITE, file.0.as_raw_fd());
+    let walker = Walker::on(memory)?;
+    for _ in 0..20 {
+        file.write_back();
+        moves(walker.memory(), COUNTER)?;
+    }
+    let guest = walker.counted()?;
+    let words =
+        |memory: &Memory| -> Vec<u32> { WALKED.step_by(PAGE).map(|at| memory.word(at)).collect() };
+    let counted = words(&guest.memory);
+    drop(guest);
+    file.write_back();
+    // The page cache has nothing of it now, so this is read from the disk.
+    let mut resident = vec![0u8; RAM / PAGE];
+    let again = Memory::with(RAM, READ_WRITE, file.0.as_raw_fd());
+    // SAFETY: A mapping, and a byte for each of its pages.
+    let told = unsafe { libc::mincore(again.addr() as *mut _, RAM, resident.as_mut_ptr()) };
+    equal("mincore", told, 0)?;
+    let cached = resident.iter().filter(|r| **r & 1 != 0).count();
+    equal("pages in the cache", cached, 0)?;
+    equal("the disk", words(&again), counted)
+}
+
 /// A page that the guest reads first is mapped writable with it; what is written later must not be taken for clean.
 fn read_first() -> Outcome {
     let file = memory_file(RAM);
@@ -426,32 +496,39 @@ pub fn cases() -> Vec<Case> {
     };
     vec![
         case(
-            "guest memory, a file: read, then written, then reclaimed",
+            "guest memory, a file: read, then written, then reclaimed [V-G10]",
             read_first,
         ),
-        case("guest memory, a file: private", private_file),
-        case("guest memory, a file: read-only", read_only_file),
-        case("guest memory: MADV_FREE, written afterwards", freed).within(60),
         case(
-            "guest memory: MADV_FREE, not written afterwards",
+            "guest memory, a file on a disk: written back [V-G11]",
+            on_disk,
+        ),
+        case("guest memory, a file: private [V-G12]", private_file),
+        case("guest memory, a file: read-only [V-G12]", read_only_file),
+        case("guest memory: MADV_FREE, written afterwards [V-G2]", freed).within(60),
+        case(
+            "guest memory: MADV_FREE, not written afterwards [V-G2]",
             freed_and_not_written,
         ),
-        case("guest memory: 100 times paged out, small pages", || {
-            swapped(Memory::new(RAM))
-        })
+        case(
+            "guest memory: 100 times paged out, small pages [V-G5]",
+            || swapped(Memory::new(RAM)),
+        )
         .within(60),
-        case("guest memory: 100 times paged out, large pages", || {
-            swapped(Memory::huge(HUGE))
-        })
+        case(
+            "guest memory: 100 times paged out, large pages [V-G5]",
+            || swapped(Memory::huge(HUGE)),
+        )
         .within(60),
-        case("guest memory: 100 times paged out, a file", move || {
-            swapped(file())
-        })
+        case(
+            "guest memory: 100 times paged out, a file [V-G5]",
+            move || swapped(file()),
+        )
         .within(60),
-        case("guest memory: swap under a cgroup's limit", limited).within(60),
-        case("guest memory: large pages made and split", collapsed).within(60),
-        case("guest memory: KSM", merged).within(90),
-        case("guest memory: hugetlbfs", on_hugetlb),
-        case("guest memory: compaction", migrated).within(60),
+        case("guest memory: swap under a cgroup's limit [V-G5]", limited).within(60),
+        case("guest memory: large pages made and split [V-G3]", collapsed).within(60),
+        case("guest memory: KSM [V-G4]", merged).within(90),
+        case("guest memory: hugetlbfs [V-G13]", on_hugetlb),
+        case("guest memory: compaction [V-G14]", migrated).within(60),
     ]
 }

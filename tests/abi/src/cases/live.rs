@@ -73,13 +73,17 @@ impl Player {
 }
 
 /// Memory that is given away is zero for the guest, at once, and goes on from there.
-fn dont_need(backing: Backing) -> Outcome {
+fn given_away(backing: Backing) -> Outcome {
+    let advice = match backing {
+        Backing::File => libc::MADV_REMOVE,
+        _ => libc::MADV_DONTNEED,
+    };
     let player = Player::on(backing)?;
     let memory = &player.guest.memory;
     let mut random = Random(3);
     for round in 0..100 {
         let before = memory.word(COUNTER);
-        memory.advise(PLAYGROUND, PAGE, libc::MADV_DONTNEED);
+        memory.advise(PLAYGROUND, PAGE, advice);
         let (value, after) = (memory.word(PLAYGROUND), memory.word(COUNTER));
         let most = after.wrapping_sub(before) + 1;
         ensure(value <= most, || {
@@ -107,8 +111,8 @@ fn read_only(backing: Backing, protection: i32) -> Outcome {
     Player::again(guest)?.end()
 }
 
-fn unmapped() -> Outcome {
-    let player = Player::on(Backing::Small)?;
+fn unmapped(backing: Backing) -> Outcome {
+    let player = Player::on(backing)?;
     player.guest.memory.unmap(PLAYGROUND, PAGE);
     let guest = player.refused()?;
     guest.memory.map_again(PLAYGROUND, PAGE);
@@ -116,8 +120,8 @@ fn unmapped() -> Outcome {
     Player::again(guest)?.end()
 }
 
-fn moved() -> Outcome {
-    let player = Player::on(Backing::Small)?;
+fn moved(backing: Backing) -> Outcome {
+    let player = Player::on(backing)?;
     let moved = player.guest.memory.move_away(PLAYGROUND, PAGE);
     let value = moved.word(0);
     ensure(value != 0, || "the page came without its contents".into())?;
@@ -128,8 +132,9 @@ fn moved() -> Outcome {
     equal("the page that was moved, at last", moved.word(0), value)
 }
 
-/// A child has the memory as it was; the guest's is the parent's.
+/// A child has the memory as it was, a file as it is; the guest's is the parent's.
 fn forked(backing: Backing) -> Outcome {
+    let is_shared = matches!(backing, Backing::File);
     let player = Player::on(backing)?;
     let memory = &player.guest.memory;
     for _ in 0..10 {
@@ -146,14 +151,14 @@ fn forked(backing: Backing) -> Outcome {
                     tv_nsec: 5_000_000,
                 };
                 libc::nanosleep(&pause, std::ptr::null_mut());
-                libc::_exit(i32::from(word.read_volatile() != first));
+                libc::_exit(i32::from((word.read_volatile() == first) == is_shared));
             }
         }
         moves(memory, PLAYGROUND)?;
         let mut status = 0;
         // SAFETY: Our child.
         unsafe { libc::waitpid(pid, &mut status, 0) };
-        equal("status of the child: it saw the guest's writes", status, 0)?;
+        equal("status of the child: the guest's writes", status, 0)?;
     }
     player.end()
 }
@@ -352,30 +357,46 @@ pub fn cases() -> Vec<Case> {
     ];
     let mut cases = Vec::new();
     for (name, backing) in KINDS {
-        if !matches!(backing, Backing::File) {
-            cases.push(case(
-                format!("guest memory, {name}: MADV_DONTNEED"),
-                move || dont_need(backing),
-            ));
-            cases.push(case(format!("guest memory, {name}: fork"), move || {
-                forked(backing)
-            }));
-        }
+        let give = if matches!(backing, Backing::File) {
+            "MADV_REMOVE"
+        } else {
+            "MADV_DONTNEED"
+        };
         cases.push(case(
-            format!("guest memory, {name}: mprotect, read-only"),
+            format!("guest memory, {name}: {give} [V-G1]"),
+            move || given_away(backing),
+        ));
+        cases.push(case(
+            format!("guest memory, {name}: fork [V-G9]"),
+            move || forked(backing),
+        ));
+        cases.push(case(
+            format!("guest memory, {name}: munmap, and memory again [V-G8]"),
+            move || unmapped(backing),
+        ));
+        cases.push(case(
+            format!("guest memory, {name}: mremap [V-G7]"),
+            move || moved(backing),
+        ));
+        cases.push(case(
+            format!("guest memory, {name}: mprotect, read-only [V-G6]"),
             move || read_only(backing, libc::PROT_READ),
         ));
         cases.push(case(
-            format!("guest memory, {name}: mprotect, no access"),
+            format!("guest memory, {name}: mprotect, no access [V-G6]"),
             move || read_only(backing, libc::PROT_NONE),
         ));
     }
     cases.extend([
-        case("guest memory: munmap, and memory again", unmapped),
-        case("guest memory: mremap", moved),
-        case("guest memory, a file: truncated", truncated),
-        case("guest memory, a file: seen through another mapping", shared),
-        case("guest memory: UNMAP while the guest runs", region_removed),
+        case("guest memory, a file: truncated [V-G10]", truncated),
+        case(
+            "guest memory, a file: seen through another mapping [V-G10]",
+            shared,
+        ),
+        case(
+            "guest memory: UNMAP while the guest runs [V-I6]",
+            region_removed,
+        ),
         case(
             "guest memory: UNMAP while a call's output goes there [A-17]",
             output_removed,
@@ -392,20 +413,23 @@ pub fn cases() -> Vec<Case> {
                 (Ok(_), Ok(_)) => Err(Stop::Fail("the guest ran".into())),
             }
         }),
-        case("guest memory: where nothing is mapped gives EFAULT", || {
-            let partition = Partition::ready();
-            let memory = Memory::new(PAGE);
-            partition.map(0xffff_f000, &memory, RWX);
-            let vp = partition.vp(0);
-            memory.unmap(0, PAGE);
-            for _ in 0..3 {
-                match vp.run() {
-                    Err(e) => equal("errno", e, Errno(libc::EFAULT))?,
-                    Ok(_) => return Err(Stop::Fail("the guest ran".into())),
+        case(
+            "guest memory: where nothing is mapped gives EFAULT [V-I7]",
+            || {
+                let partition = Partition::ready();
+                let memory = Memory::new(PAGE);
+                partition.map(0xffff_f000, &memory, RWX);
+                let vp = partition.vp(0);
+                memory.unmap(0, PAGE);
+                for _ in 0..3 {
+                    match vp.run() {
+                        Err(e) => equal("errno", e, Errno(libc::EFAULT))?,
+                        Ok(_) => return Err(Stop::Fail("the guest ran".into())),
+                    }
                 }
-            }
-            Ok(())
-        }),
+                Ok(())
+            },
+        ),
     ]);
     cases
 }

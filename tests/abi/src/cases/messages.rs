@@ -382,24 +382,24 @@ fn impossible(registers: &[(u32, Value)]) -> Outcome {
 pub fn cases() -> Vec<Case> {
     let mut cases = vec![
         case(
-            "message: OUT and IN by DX and immediate, 1, 2 and 4 bytes",
+            "message: OUT and IN by DX and immediate, 1, 2 and 4 bytes [V-M3]",
             ports,
         ),
-        case("message: REP OUTSB, INSW", strings),
+        case("message: REP OUTSB, INSW [V-M4]", strings),
         case(
-            "message: loads, stores and jumps where no memory is",
+            "message: loads, stores and jumps where no memory is [V-M1]",
             beyond,
         ),
-        case("message: a store to read-only memory", read_only),
+        case("message: a store to read-only memory [V-M2]", read_only),
         case(
-            "message: a jump to memory that is not executable",
+            "message: a jump to memory that is not executable [V-M2]",
             no_execute,
         ),
         case(
-            "message: linear and physical address under paging",
+            "message: linear and physical address under paging [V-M1]",
             linear_address,
         ),
-        case("message: IN and OUT in long mode", || {
+        case("message: IN and OUT in long mode [V-M3]", || {
             let guest = long_mode(guests::out_64())?;
             let info = io(&guest.vp().message()?)?;
             equal(
@@ -413,7 +413,7 @@ pub fn cases() -> Vec<Case> {
             equal("execution state", state & 0x17, 0x14)
         }),
         case(
-            "message: triple fault, as often as it is run [H-P15]",
+            "message: triple fault, as often as it is run [H-P15 V-M7]",
             triple_fault,
         ),
         case(
@@ -428,7 +428,7 @@ pub fn cases() -> Vec<Case> {
                 )
             },
         ),
-        case("RUN_VP: a bad address gives EFAULT", || {
+        case("RUN_VP: a bad address gives EFAULT [V-I16]", || {
             let guest = Guest::new(guests::out_loop())?;
             for addr in [0, NOWHERE, KERNEL, crate::sys::edge(255).1] {
                 errno(
@@ -443,7 +443,7 @@ pub fn cases() -> Vec<Case> {
     ];
     for &(name, registers) in IMPOSSIBLE {
         cases.push(case(
-            format!("RUN_VP, state that cannot be entered: {name} [H-P11 H-P15]"),
+            format!("RUN_VP, state that cannot be entered: {name} [H-P11 H-P15 V-M8]"),
             move || impossible(registers),
         ));
     }

@@ -170,10 +170,10 @@ impl AsU128 for hv_u128 {
 pub fn cases() -> Vec<Case> {
     vec![
         case(
-            "register page: contents; only what is marked dirty is taken",
+            "register page: contents; only what is marked dirty is taken [V-S6]",
             page_dirty,
         ),
-        case("register page: all groups dirty", page_all),
+        case("register page: all groups dirty [V-S6]", page_all),
         case("register page: RIP behind a triple fault ends it", || {
             let guest = Guest::new(guests::triple_fault())?;
             guest
@@ -191,7 +191,7 @@ pub fn cases() -> Vec<Case> {
             page.write(p);
             equal("port", io(&guest.vp().message()?)?.port_number, 0x80)
         }),
-        case("VP mmap: page 1 holds the message of RUN_VP", || {
+        case("VP mmap: page 1 holds the message of RUN_VP [V-S7]", || {
             let guest = Guest::new(guests::ports())?;
             let page = good("page 1", map(guest.vp(), PAGE, PAGE))?;
             for _ in 0..3 {
@@ -212,7 +212,7 @@ pub fn cases() -> Vec<Case> {
             Ok(())
         }),
         case(
-            "VP mmap: pages 0 and 1 are there, 2 gives ENODEV, others EINVAL",
+            "VP mmap: pages 0 and 1 are there, 2 gives ENODEV, others EINVAL [V-I19]",
             || {
                 let vp = Partition::ready().vp(0);
                 good("page 0", map(&vp, 0, PAGE))?;
@@ -228,7 +228,7 @@ pub fn cases() -> Vec<Case> {
                 Ok(())
             },
         ),
-        case("VP mmap: more than a page gives EINVAL", || {
+        case("VP mmap: more than a page gives EINVAL [V-I19]", || {
             let vp = Partition::ready().vp(0);
             for len in [2 * PAGE, 16 * PAGE, 2 << 20] {
                 errno(&format!("{len:#x} bytes"), map(&vp, 0, len), libc::EINVAL)?;

@@ -8,32 +8,41 @@ use crate::vm::*;
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("INITIALIZE_PARTITION: twice gives 0 both times", || {
-            let partition = good("create", Partition::create(FLAGS))?;
-            equal("first", good("first", partition.initialize())?, 0)?;
-            equal("second", good("second", partition.initialize())?, 0)
-        }),
-        case("CREATE_VP: before INITIALIZE_PARTITION gives EIO", || {
-            let partition = good("create", Partition::create(FLAGS))?;
-            for (index, wanted) in [(0, libc::EIO), (256, libc::EINVAL)] {
-                let got = partition.create_vp(index).map(|_| ());
-                errno(&format!("{index}"), got, wanted)?;
-            }
-            Ok(())
-        }),
-        case("CREATE_VP: an index out of range gives EINVAL", || {
-            let partition = Partition::ready();
-            for index in [256, 257, 1 << 16, 1 << 31, u32::MAX - 1, u32::MAX] {
-                errno(
-                    &format!("{index}"),
-                    partition.create_vp(index).map(|_| ()),
-                    libc::EINVAL,
-                )?;
-            }
-            equal("VPs", hvrs::mine()[0].nr_vps, 0)
-        }),
         case(
-            "CREATE_VP: twice gives EEXIST, also after its file was closed",
+            "INITIALIZE_PARTITION: twice gives 0 both times [V-I4]",
+            || {
+                let partition = good("create", Partition::create(FLAGS))?;
+                equal("first", good("first", partition.initialize())?, 0)?;
+                equal("second", good("second", partition.initialize())?, 0)
+            },
+        ),
+        case(
+            "CREATE_VP: before INITIALIZE_PARTITION gives EIO [V-I5]",
+            || {
+                let partition = good("create", Partition::create(FLAGS))?;
+                for (index, wanted) in [(0, libc::EIO), (256, libc::EINVAL)] {
+                    let got = partition.create_vp(index).map(|_| ());
+                    errno(&format!("{index}"), got, wanted)?;
+                }
+                Ok(())
+            },
+        ),
+        case(
+            "CREATE_VP: an index out of range gives EINVAL [V-I5]",
+            || {
+                let partition = Partition::ready();
+                for index in [256, 257, 1 << 16, 1 << 31, u32::MAX - 1, u32::MAX] {
+                    errno(
+                        &format!("{index}"),
+                        partition.create_vp(index).map(|_| ()),
+                        libc::EINVAL,
+                    )?;
+                }
+                equal("VPs", hvrs::mine()[0].nr_vps, 0)
+            },
+        ),
+        case(
+            "CREATE_VP: twice gives EEXIST, also after its file was closed [V-I5]",
             || {
                 let partition = Partition::ready();
                 let vp = partition.vp(0);
@@ -50,7 +59,7 @@ pub fn cases() -> Vec<Case> {
             }
             equal("VPs", hvrs::mine()[0].nr_vps, 4)
         }),
-        case("CREATE_VP: bad addresses give EFAULT", || {
+        case("CREATE_VP: bad addresses give EFAULT [V-I5]", || {
             let partition = Partition::ready();
             for addr in [0, NOWHERE, KERNEL, edge(3).1] {
                 errno(
@@ -78,7 +87,7 @@ pub fn cases() -> Vec<Case> {
                 )
             },
         ),
-        case("partition: lives as long as a VP's file", || {
+        case("partition: lives as long as a VP's file [V-L1]", || {
             let partition = Partition::ready();
             let vp = partition.vp(0);
             drop(partition);

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Properties of partitions and of the host, and what setting one does.
 
+use super::device::{create_v2, v2};
 use crate::guests;
-use crate::run::{case, ensure, equal, Case, Outcome, Stop};
+use crate::run::{case, ensure, equal, good, Case, Outcome, Stop};
 use crate::sys::{sleep_ms, Errno};
 use crate::threads::{interrupted, moves, run_on, started};
 use crate::vm::*;
@@ -251,8 +252,179 @@ fn unimplemented_msr() -> Outcome {
     Ok(())
 }
 
+/// Each feature of the host's processors alone is not there in a partition that disables it.
+fn disabled() -> Outcome {
+    for (bank, code) in [PROCESSOR_FEATURES0, PROCESSOR_FEATURES1, XSAVE_FEATURES]
+        .into_iter()
+        .enumerate()
+    {
+        let host = get(&device(), code)?;
+        for bit in (0..64).map(|n| 1u64 << n).filter(|bit| host & bit != 0) {
+            let mut argument = v2();
+            let mut banks = [0; 2];
+            match banks.get_mut(bank) {
+                Some(word) => *word = bit,
+                None => argument.pt_disabled_xsave = bit,
+            }
+            argument.pt_cpu_fbanks = banks;
+            let what = format!("bank {bank}, {bit:#x}");
+            let partition = Partition(crate::sys::owned(good(&what, create_v2(argument))?).into());
+            good("initialize", partition.initialize())?;
+            let has = get(&partition, code)?;
+            equal(&what, (has & bit, has & !host), (0, 0))?;
+        }
+    }
+    Ok(())
+}
+
+/// What happens to a property, by status (0: success): its code and a value that it can have; got and set before
+/// INITIALIZE_PARTITION, got and set after it; got of the host.
+struct Row {
+    name: &'static str,
+    code: u32,
+    value: u64,
+    new: (u16, u16),
+    ready: (u16, u16),
+    host: u16,
+}
+
+const fn row(
+    name: &'static str,
+    (code, value): (u32, u64),
+    new: (u16, u16),
+    ready: (u16, u16),
+    host: u16,
+) -> Row {
+    Row {
+        name,
+        code,
+        value,
+        new,
+        ready,
+        host,
+    }
+}
+
+const OK: u16 = 0;
+const STATE: u16 = INVALID_PARTITION_STATE;
+const NO: u16 = UNKNOWN_PROPERTY;
+
+/// The processors' are fixed by CREATE_PARTITION, and known after INITIALIZE_PARTITION.
+const fn of_processor(name: &'static str, code: u32) -> Row {
+    row(name, (code, 0), (STATE, STATE), (OK, STATE), OK)
+}
+
+const ROWS: &[Row] = &[
+    row(
+        "PRIVILEGE_FLAGS [V-P1]",
+        (0x1_0000, 0),
+        (STATE, OK),
+        (OK, STATE),
+        NO,
+    ),
+    row(
+        "SYNTHETIC_PROC_FEATURES [V-P2]",
+        (SYNTHETIC_PROC_FEATURES, 3),
+        (STATE, OK),
+        (OK, STATE),
+        OK,
+    ),
+    row(
+        "TIME_FREEZE [V-P3]",
+        (TIME_FREEZE, 1),
+        (OK, STATE),
+        (OK, OK),
+        NO,
+    ),
+    row(
+        "REFERENCE_TIME, not frozen [V-P4]",
+        (REFERENCE_TIME, 1),
+        (STATE, STATE),
+        (OK, STATE),
+        NO,
+    ),
+    row(
+        "PROCESSORS_PER_SOCKET [V-P5]",
+        (PROCESSORS_PER_SOCKET, 2),
+        (OK, OK),
+        (OK, OK),
+        NO,
+    ),
+    row(
+        "GPA_PAGE_ACCESS_TRACKING [V-P6]",
+        (0x5_0005, 1),
+        (OK, OK),
+        (OK, OK),
+        NO,
+    ),
+    row(
+        "UNIMPLEMENTED_MSR_ACTION [V-P7]",
+        (UNIMPLEMENTED_MSR_ACTION, 1),
+        (OK, OK),
+        (OK, OK),
+        NO,
+    ),
+    of_processor("PROCESSOR_VENDOR [V-P8]", PROCESSOR_VENDOR),
+    of_processor("PROCESSOR_FEATURES0 [V-P9]", PROCESSOR_FEATURES0),
+    of_processor("PROCESSOR_FEATURES1 [V-P9]", PROCESSOR_FEATURES1),
+    of_processor("PROCESSOR_XSAVE_FEATURES [V-P10]", XSAVE_FEATURES),
+    of_processor("XSAVE_STATES [V-P10]", XSAVE_STATES),
+    of_processor("MAX_XSAVE_DATA_SIZE [V-P10]", MAX_XSAVE_DATA_SIZE),
+    of_processor("PHYSICAL_ADDRESS_WIDTH [V-P11]", PHYSICAL_ADDRESS_WIDTH),
+    row(
+        "PROCESSOR_CLOCK_FREQUENCY [V-P12]",
+        (CLOCK_FREQUENCY, 0),
+        (STATE, NO),
+        (OK, NO),
+        OK,
+    ),
+    row(
+        "one that is not there [V-P13]",
+        (0x7777, 0),
+        (NO, NO),
+        (NO, NO),
+        NO,
+    ),
+    // NESTED_TLB_SIZE: there is no nested virtualization.
+    row(
+        "one of nested virtualization [V-P13]",
+        (0x5_0004, 0),
+        (NO, NO),
+        (NO, NO),
+        NO,
+    ),
+];
+
+fn try_row(row: &Row) -> Outcome {
+    let status =
+        |call: Hvcall, partition: &Partition| call.make(partition).err().map_or(0, |e| e.status);
+    let partition = Partition::create(FLAGS).expect("CREATE_PARTITION");
+    let get_and_set = |partition: &Partition| {
+        (
+            status(Hvcall::get_property(row.code), partition),
+            status(Hvcall::set_property(row.code, row.value), partition),
+        )
+    };
+    equal("new", get_and_set(&partition), row.new)?;
+    partition.initialize().expect("INITIALIZE_PARTITION");
+    equal("ready", get_and_set(&partition), row.ready)?;
+    if row.ready == (OK, OK) {
+        equal("reads back", get(&partition, row.code)?, row.value)?;
+    }
+    let host = Hvcall::get_property(row.code).make(&device());
+    equal("host", host.err().map_or(0, |e| e.status), row.host)
+}
+
 pub fn cases() -> Vec<Case> {
-    vec![
+    let mut cases: Vec<Case> = ROWS
+        .iter()
+        .map(|row| case(format!("property: {}", row.name), || try_row(row)))
+        .collect();
+    cases.extend([
+        case(
+            "property: processor features that are disabled [V-I3 V-P9]",
+            disabled,
+        ),
         case("properties: processor features, sizes, vendor", features),
         case(
             "properties: banks of the host (HvCallGetPartitionPropertyEx)",
@@ -266,5 +438,6 @@ pub fn cases() -> Vec<Case> {
         .within(60),
         case("properties: TIME_FREEZE with 4 VPs", || freeze(4)).within(60),
         case("properties: UNIMPLEMENTED_MSR_ACTION", unimplemented_msr),
-    ]
+    ]);
+    cases
 }

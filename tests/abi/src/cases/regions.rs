@@ -221,10 +221,14 @@ fn try_row(row: &Row) -> Outcome {
 pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = ROWS
         .iter()
-        .map(|row| case(format!("SET_GUEST_MEMORY: {}", row.name), || try_row(row)))
+        .map(|row| {
+            case(format!("SET_GUEST_MEMORY: {} [V-I6]", row.name), || {
+                try_row(row)
+            })
+        })
         .collect();
     cases.extend([
-        case("SET_GUEST_MEMORY: bad addresses give EFAULT", || {
+        case("SET_GUEST_MEMORY: bad addresses give EFAULT [V-I6]", || {
             let partition = Partition::ready();
             for addr in [0, NOWHERE, KERNEL, edge(31).1] {
                 errno(
@@ -257,14 +261,17 @@ pub fn cases() -> Vec<Case> {
                 Ok(())
             },
         ),
-        case("SET_GUEST_MEMORY: one user range at ten places", || {
-            let partition = Partition::ready();
-            let memory = Memory::new(4 * PAGE);
-            for n in 0..10 {
-                partition.map(n * 4 * P, &memory, RWX);
-            }
-            equal("bytes", hvrs::mine()[0].memory_bytes, 40 * P)
-        }),
+        case(
+            "SET_GUEST_MEMORY: one user range at ten places [V-I6]",
+            || {
+                let partition = Partition::ready();
+                let memory = Memory::new(4 * PAGE);
+                for n in 0..10 {
+                    partition.map(n * 4 * P, &memory, RWX);
+                }
+                equal("bytes", hvrs::mine()[0].memory_bytes, 40 * P)
+            },
+        ),
         case("SET_GUEST_MEMORY: 2000 times map and unmap", || {
             let partition = Partition::ready();
             let memory = Memory::new(8 * PAGE);
@@ -303,7 +310,7 @@ pub fn cases() -> Vec<Case> {
             },
         ),
         case(
-            "SET_GUEST_MEMORY: 8 GiB that are never touched cost nothing",
+            "SET_GUEST_MEMORY: 8 GiB that are never touched cost nothing [V-I7]",
             || {
                 let before = crate::cases::meminfo("MemAvailable")?;
                 let partition = Partition::ready();

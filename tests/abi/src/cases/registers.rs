@@ -402,18 +402,18 @@ pub fn cases() -> Vec<Case> {
     let mut cases = Vec::new();
     for row in ROWS {
         cases.push(case(
-            format!("registers, set and get: {} [H-P10]", row.label),
+            format!("registers, set and get: {} [H-P10 V-R1]", row.label),
             || round_trip(row),
         ));
     }
     for &(label, name, values) in REFUSED {
         cases.push(case(
-            format!("registers, refused: {label} [H-P11]"),
+            format!("registers, refused: {label} [H-P11 V-R1]"),
             move || refused(name, values),
         ));
     }
     cases.extend([
-        case("registers: state after RESET", || {
+        case("registers: state after RESET [V-R5]", || {
             let vp = Partition::ready().vp(0);
             let names: Vec<u32> = RESET.iter().map(|row| row.1).collect();
             let got = vp.get(&names).map_err(fail("all in one call"))?;

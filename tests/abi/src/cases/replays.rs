@@ -650,10 +650,13 @@ fn qemu_reset() -> Outcome {
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("replay: QEMU resets a VP that is not the first", qemu_reset),
+        case(
+            "replay: QEMU resets a VP that is not the first [V-C1]",
+            qemu_reset,
+        ),
         case("replay: what Hyperlight and OpenVMM reset", reset_state),
-        case("replay: Cloud Hypervisor", cloud_hypervisor),
-        case("replay: OpenVMM", openvmm),
-        case("replay: Hyperlight", hyperlight),
+        case("replay: Cloud Hypervisor [V-C2]", cloud_hypervisor),
+        case("replay: OpenVMM [V-C3]", openvmm),
+        case("replay: Hyperlight [V-C4]", hyperlight),
     ]
 }

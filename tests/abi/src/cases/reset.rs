@@ -225,9 +225,10 @@ pub fn cases() -> Vec<Case> {
             of_the_first,
         ),
         case("what is stored behind RESET's registers stays", restored),
-        case("with VP 0, RESET's registers reset its local APIC", || {
-            local_apic(true, false)
-        }),
+        case(
+            "with VP 0, RESET's registers reset its local APIC [V-C1]",
+            || local_apic(true, false),
+        ),
         case(
             "a local APIC that is stored behind RESET's registers stays",
             || local_apic(true, true),

@@ -184,9 +184,10 @@ pub fn cases() -> Vec<Case> {
     let mut cases: Vec<Case> = GUESTS
         .iter()
         .map(|&(name, code)| {
-            case(format!("RUN_VP: a signal gives EINTR: {name}"), move || {
-                one_signal(code())
-            })
+            case(
+                format!("RUN_VP: a signal gives EINTR: {name} [V-I16]"),
+                move || one_signal(code()),
+            )
         })
         .collect();
     for &(name, code) in GUESTS {
@@ -196,7 +197,7 @@ pub fn cases() -> Vec<Case> {
     }
     cases.extend([
         case(
-            "RUN_VP: a signal that is pending gives EINTR at once",
+            "RUN_VP: a signal that is pending gives EINTR at once [V-I16]",
             || {
                 let guest = Guest::new(guests::spin())?;
                 let vp = guest.vp().clone();
@@ -230,7 +231,7 @@ pub fn cases() -> Vec<Case> {
         ),
         case("RUN_VP: by two threads in turn, without waiting", in_turn),
         case(
-            "RUN_VP: of one VP on two threads: the second waits, and ends at a signal",
+            "RUN_VP: of one VP on two threads: the second waits, and ends at a signal [V-L2]",
             two_threads,
         ),
         case(
@@ -238,7 +239,7 @@ pub fn cases() -> Vec<Case> {
             registers_meanwhile,
         ),
         case(
-            "RUN_VP: a VP that waits for a start-up IPI ends at a signal",
+            "RUN_VP: a VP that waits for a start-up IPI ends at a signal [V-I17]",
             || {
                 let vp = Partition::ready().vp(1);
                 let running = run_once(&vp);
@@ -248,7 +249,7 @@ pub fn cases() -> Vec<Case> {
             },
         ),
         case(
-            "RUN_VP: a halted VP wakes at an interrupt from the VMM",
+            "RUN_VP: a halted VP wakes at an interrupt from the VMM [V-I17]",
             || {
                 let guest = Guest::new(guests::halt())?;
                 let running = run_once(guest.vp());
@@ -264,7 +265,7 @@ pub fn cases() -> Vec<Case> {
                 interrupted(running.interrupt()?)
             },
         ),
-        case("RUN_VP: from another process gives EIO", || {
+        case("RUN_VP: from another process gives EIO [V-I16]", || {
             let guest = Guest::new(guests::count())?;
             let vp = guest.vp().clone();
             crate::cases::in_child(move || errno("RUN_VP", vp.run().map(|_| ()), libc::EIO))?;
@@ -282,7 +283,7 @@ pub fn cases() -> Vec<Case> {
             equal("VPs", guest.vps.len(), 3)
         }),
         case(
-            "VP: its file works after the partition's was closed",
+            "VP: its file works after the partition's was closed [V-L1]",
             || {
                 let guest = Guest::new(guests::count())?;
                 let Guest {

@@ -522,41 +522,47 @@ fn overlay_apart() -> Outcome {
 pub fn cases() -> Vec<Case> {
     vec![
         case(
-            "state: lists of MSRs as VMMs name them, read and stored",
+            "state: lists of MSRs as VMMs name them, read and stored [V-R2]",
             lists,
         ),
         case("state: registers that are not there", absent),
         case("state: the hypervisor's leaves as registers", leaves),
-        case("state: EXPLICIT_SUSPEND and INTERCEPT_SUSPEND", suspend),
+        case(
+            "state: EXPLICIT_SUSPEND and INTERCEPT_SUSPEND [V-R4]",
+            suspend,
+        ),
         case("state: ExtINT by PENDING_EVENT0", extint),
-        case("state: TSC set on several VPs", tsc),
+        case("state: TSC set on several VPs [V-R2]", tsc),
         case("state: CPUID results", cpuid_results),
-        case("state: CPUID intercepts [C-R10 H-4D]", cpuid_intercept),
-        case("state: CPUID results in a guest", cpuid_in_guest),
+        case(
+            "state: CPUID intercepts [C-R10 H-4D V-M11]",
+            cpuid_intercept,
+        ),
+        case("state: CPUID results in a guest [V-R6]", cpuid_in_guest),
         // Task priority is CR8's; LDR, ISR 0x31 and IRR 0x41.
-        case("state: LAPIC, logical id", || {
+        case("state: LAPIC, logical id [V-S1]", || {
             round_trip(LAPIC, 11, 0x20, PAGE)
         }),
-        case("state: LAPIC, in service", || {
+        case("state: LAPIC, in service [V-S1]", || {
             round_trip(LAPIC, 20 + 4 + 2, 2, PAGE)
         }),
-        case("state: LAPIC, requested", || {
+        case("state: LAPIC, requested [V-S1]", || {
             round_trip(LAPIC, 84 + 8, 2, PAGE)
         }),
-        case("state: XSAVE, FCW", || round_trip(XSAVE, 0, 0x7f, 0)),
-        case("state: XSAVE, XMM5", || {
+        case("state: XSAVE, FCW [V-S2]", || round_trip(XSAVE, 0, 0x7f, 0)),
+        case("state: XSAVE, XMM5 [V-S2]", || {
             round_trip(XSAVE, 160 + 16 * 5 + 3, 0xaa, 0)
         }),
         case(
             "state: a message page and the memory below it are saved apart [F-OV10]",
             overlay_apart,
         ),
-        case("state: SIMP", || round_trip(2, 0x123, 0x55, PAGE)),
-        case("state: SIEFP", || round_trip(3, 0xfff, 0xaa, PAGE)),
+        case("state: SIMP [V-S3]", || round_trip(2, 0x123, 0x55, PAGE)),
+        case("state: SIEFP [V-S4]", || round_trip(3, 0xfff, 0xaa, PAGE)),
         // Count of timer 1.
-        case("state: synthetic timers", || {
+        case("state: synthetic timers [V-S5]", || {
             round_trip(4, 40 + 16, 0x77, 200)
         }),
-        case("state: bad arguments and contents", bad_states),
+        case("state: bad arguments and contents [V-I18]", bad_states),
     ]
 }

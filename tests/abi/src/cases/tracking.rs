@@ -235,7 +235,10 @@ fn operations() -> Outcome {
 
 pub fn cases() -> Vec<Case> {
     vec![
-        case("tracking: operations on both kinds of bit", operations),
+        case(
+            "tracking: operations on both kinds of bit [V-I12]",
+            operations,
+        ),
         case(
             "tracking: what the guest writes and accesses, in small pages",
             || written(Memory::new(RAM)),
@@ -244,7 +247,7 @@ pub fn cases() -> Vec<Case> {
             "tracking: what the guest writes and accesses, in large pages",
             || written(Memory::huge(4 << 20)),
         ),
-        case("tracking: no write is lost", nothing_lost).within(60),
-        case("tracking: bad arguments, holes", bad),
+        case("tracking: no write is lost [V-I12]", nothing_lost).within(60),
+        case("tracking: bad arguments, holes [V-I12]", bad),
     ]
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! HvCallTranslateVirtualAddress: result codes by page tables and flags, and what it writes to the page tables.
 
+#![allow(clippy::precedence)] // Bits.
+
 use crate::run::{case, equal, Case, Outcome, Stop};
 use crate::sys::{Errno, Memory};
 use crate::vm::names::*;
