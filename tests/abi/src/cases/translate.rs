@@ -139,7 +139,7 @@ const ROWS: &[Row] = &[
         },
         fails(NOT_PRESENT),
     ),
-    ("not canonical", |s| s.gva = 1 << 47, fails(NOT_PRESENT)),
+    ("not canonical", |s| s.gva |= 1 << 48, fails(NOT_PRESENT)),
     (
         "another entry, all zero",
         |s| s.gva += 0x1000,
