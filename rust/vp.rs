@@ -184,6 +184,8 @@ impl Vp {
                     if take_page {
                         registers::page::take(&self.register_page, r.core, &r.window.vmcs);
                     }
+                    // Filled by an exit that was not the VMM's after all, it is old, too.
+                    self.invalidate_page();
                     if let Some(rip) = r.core.vmm_completes.take() {
                         if r.window.vmcs.read(GUEST_RIP) != rip {
                             exits::instruction_done(r.core, &r.window.vmcs);
@@ -585,7 +587,29 @@ impl Vp {
         partition: &Partition,
         f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
     ) -> Result<R> {
-        self.with_vmcs_of(&mut *self.own.lock()?, partition, f)
+        let mut own = self.own.lock()?;
+        if !self.register_page_mapped.load(Ordering::Relaxed) {
+            return self.with_vmcs_of(&mut own, partition, f);
+        }
+        // What the VMM has written to its page came before.
+        registers::page::take_xmm(&self.register_page, &mut own.core);
+        self.with_vmcs_of(&mut own, partition, |core, vmcs| {
+            registers::page::take(&self.register_page, core, vmcs);
+            f(core, vmcs)
+        })
+    }
+
+    /// Takes over what the VMM has written to the register page.
+    fn take_page(&self, partition: &Partition) -> Result {
+        if self.register_page_mapped.load(Ordering::Relaxed) {
+            self.with_vmcs(partition, |_, _| ())?;
+        }
+        Ok(())
+    }
+
+    /// The VMM changes the VP's state without the register page.
+    pub(crate) fn invalidate_page(&self) {
+        registers::page::invalidate(&self.register_page);
     }
 
     fn with_vmcs_of<R>(
@@ -680,8 +704,15 @@ impl FileOps for VpFile {
         let vp = this.vp()?;
         match cmd {
             RUN_VP => vp.run(&this.partition, arg).map(|()| 0),
-            state::GET_VP_STATE => state::get(&this.partition, vp, arg).map(|()| 0),
-            state::SET_VP_STATE => state::set(&this.partition, vp, arg).map(|()| 0),
+            state::GET_VP_STATE => {
+                vp.take_page(&this.partition)?;
+                state::get(&this.partition, vp, arg).map(|()| 0)
+            }
+            state::SET_VP_STATE => {
+                vp.take_page(&this.partition)?;
+                vp.invalidate_page();
+                state::set(&this.partition, vp, arg).map(|()| 0)
+            }
             ROOT_HVCALL => hvcall::on_vp(&this.partition, vp, arg),
             _ => Err(ENOTTY),
         }

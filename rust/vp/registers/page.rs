@@ -61,6 +61,11 @@ pub(in crate::vp) fn fill_xmm(page: &Pages, core: &VpCore) {
     page.write_shared(offset, &super::xmm_0_to_5(core));
 }
 
+/// The page is not what the VP has any more: until it is filled, the VMM asks by hypercall.
+pub(in crate::vp) fn invalidate(page: &Pages) {
+    page.write_shared(offset_of!(HvVpRegisterPage, isvalid), &0u8);
+}
+
 /// Reads a field, which the VMM may write to at any time: once.
 macro_rules! get {
     ($page:ident, $field:ident) => {

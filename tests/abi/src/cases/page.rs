@@ -8,6 +8,7 @@ use crate::cases::messages::io;
 use crate::guests;
 use crate::run::{case, ensure, equal, errno, good, Case, Outcome, Stop};
 use crate::sys::PAGE;
+use crate::threads::{interrupted, run_on, started};
 use crate::vm::names::*;
 use crate::vm::*;
 
@@ -112,6 +113,57 @@ fn page_dirty() -> Outcome {
     equal("dirty, consumed", page.read().dirty, 0)
 }
 
+/// A page that says it is valid is what the VP has: also after a signal, after hypercalls, and with what the VMM wrote to it.
+fn page_agrees() -> Outcome {
+    let guest = Guest::new(guests::page())?;
+    let vp = guest.vp();
+    vp.set_register(HV_X64_REGISTER_CR4, 0x200)?;
+    let page = Page::map(vp)?;
+    // SAFETY: Plain registers.
+    let rip = |p: &hv_vp_register_page| unsafe { p.__bindgen_anon_1.__bindgen_anon_1.rip };
+    let agrees = |when: &str| {
+        let p = page.read();
+        let own = vp.register(HV_X64_REGISTER_RIP)?;
+        ensure(p.isvalid == 0 || rip(&p) == own, || {
+            format!("{when}: RIP is {own:#x}, in a valid page {:#x}", rip(&p))
+        })
+    };
+    vp.message()?;
+    equal("valid at a message", page.read().isvalid, 1)?;
+    agrees("at a message")?;
+    // Marked, and asked for by hypercall.
+    let mut p = page.read();
+    // SAFETY: Plain registers.
+    unsafe { p.__bindgen_anon_1.__bindgen_anon_1.rip += 2 };
+    p.dirty = 1 << HV_X64_REGISTER_CLASS_IP;
+    page.write(p);
+    equal(
+        "RIP, written to the page",
+        vp.register(HV_X64_REGISTER_RIP)?,
+        rip(&p),
+    )?;
+    equal("dirty, consumed", page.read().dirty, 0)?;
+    agrees("after that")?;
+    vp.set_register(HV_X64_REGISTER_RIP, 0x1234)?;
+    agrees("set by hypercall")?;
+    // A guest that is stopped by a signal between two messages.
+    let guest = Guest::new(guests::spin())?;
+    let page = Page::map(guest.vp())?;
+    let before = page.read();
+    let running = run_on(guest.vp());
+    started(&guest.memory)?;
+    interrupted(running.interrupt()?)?;
+    let own = guest.vp().register(HV_X64_REGISTER_RIP)?;
+    ensure(own != rip(&before), || "the guest did not run".into())?;
+    let after = page.read();
+    ensure(after.isvalid == 0 || rip(&after) == own, || {
+        format!(
+            "after a signal: RIP is {own:#x}, in a valid page {:#x}",
+            rip(&after)
+        )
+    })
+}
+
 fn page_all() -> Outcome {
     let guest = Guest::new(guests::page())?;
     let vp = guest.vp();
@@ -169,6 +221,10 @@ impl AsU128 for hv_u128 {
 
 pub fn cases() -> Vec<Case> {
     vec![
+        case(
+            "register page: valid only while it is what the VP has",
+            page_agrees,
+        ),
         case(
             "register page: contents; only what is marked dirty is taken [V-S6]",
             page_dirty,
