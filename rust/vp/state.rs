@@ -97,7 +97,9 @@ pub(super) fn get(partition: &Partition, vp: &Vp, arg: usize) -> Result {
             MSHV_VP_STATE_LAPIC => {
                 core.signals |= core.harvest(&vp.shared);
                 let now = core.guest_now();
-                core.lapic.save(now).write(bytes).ok_or(EINVAL)
+                let state = core.lapic.save(now);
+                let state = state.with_nmi_pending(core.nmi_pending);
+                state.write(bytes).ok_or(EINVAL)
             }
             MSHV_VP_STATE_SIMP => read_page(&vp.shared.simp, bytes),
             MSHV_VP_STATE_SIEFP => read_page(&vp.shared.siefp, bytes),
@@ -176,6 +178,7 @@ fn set_lapic(vp: &Vp, core: &mut VpCore, bytes: &[u8]) -> Result {
     let now = core.guest_now();
     core.lapic.restore(&state, now);
     core.lapic_reset_due = false;
+    core.nmi_pending = state.nmi_pending();
     core.update_timer();
     core.check_events = true;
     vp.shared.set_destination(core.lapic.view());

@@ -21,7 +21,7 @@ wire_struct! {
         pub apic_isr: [u32; 8],
         /// Trigger modes.
         pub apic_tmr: [u32; 8],
-        /// Requested.
+        /// Requested; the bit of vector 2 is a pending NMI, which no register of the APIC tells of.
         pub apic_irr: [u32; 8],
         /// Error status as read.
         pub apic_esr: u32,
@@ -53,6 +53,23 @@ wire_struct! {
         pub apic_divide_configuration: u32,
         /// Remote read.
         pub apic_remote_read: u32,
+    }
+}
+
+impl HvLocalInterruptControllerState {
+    const NMI: u32 = 1 << 2;
+
+    /// Whether an NMI is pending.
+    pub const fn nmi_pending(&self) -> bool {
+        self.apic_irr[0] & Self::NMI != 0
+    }
+
+    /// Marks an NMI as pending.
+    pub const fn with_nmi_pending(mut self, pending: bool) -> Self {
+        if pending {
+            self.apic_irr[0] |= Self::NMI;
+        }
+        self
     }
 }
 

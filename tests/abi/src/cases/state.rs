@@ -7,6 +7,7 @@ use mshv_bindings::*;
 use crate::guests;
 use crate::run::{case, ensure, equal, errno, good, Case, Outcome, Stop};
 use crate::sys::{self, sleep_ms, Errno, Memory, Sys, NOWHERE, PAGE};
+use crate::threads::{interrupted, run_once};
 use crate::vm::names::*;
 use crate::vm::*;
 
@@ -121,7 +122,7 @@ fn leaves() -> Outcome {
 }
 
 fn suspend() -> Outcome {
-    let guest = Guest::new(guests::ports())?;
+    let guest = Guest::new(guests::knock())?;
     let vp = guest.vp();
     equal(
         "after CREATE_VP",
@@ -422,6 +423,49 @@ fn round_trip(kind: u8, at: usize, byte: u8, wanted_size: usize) -> Outcome {
     Ok(())
 }
 
+/// A pending NMI is in the LAPIC's state, as the request for vector 2: it can be moved to another partition, and taken back.
+fn pending_nmi() -> Outcome {
+    const IRR: usize = 84;
+    const NMI: u32 = 1 << 2;
+    /// RIP of the guest, a HLT; its NMI handler writes to a port.
+    const WAITS: u64 = ENTRY + 0x100;
+    let make = || -> Result<(Guest, Memory), Stop> {
+        let guest = Guest::new(guests::knock())?;
+        guest.memory.write(WAITS as usize, &[0xf4]);
+        guest.memory.set_word(4 * 2, ENTRY as u32);
+        guest.vp().set_register(HV_X64_REGISTER_RIP, WAITS)?;
+        let buffer = Memory::new(PAGE);
+        get_state(guest.vp(), LAPIC, &buffer)?;
+        equal("IRR of a new VP", buffer.word(IRR), 0)?;
+        Ok((guest, buffer))
+    };
+    let store = |guest: &Guest, buffer: &Memory| {
+        let stored = transfer(guest.vp(), SET_VP_STATE, LAPIC, PAGE as u32, buffer.addr());
+        good("SET_VP_STATE", stored.0).map(|_| ())
+    };
+    let (from, state) = make()?;
+    let nmi = Hvcall::new(0x94, &[0, 4, 0, 0], 0);
+    nmi.make(&from.partition).map_err(fail)?;
+    get_state(from.vp(), LAPIC, &state)?;
+    equal("IRR", state.word(IRR), NMI)?;
+    let (to, idle) = make()?;
+    store(&to, &state)?;
+    let message = to.vp().message()?;
+    equal(
+        "message of the handler",
+        message.header.message_type,
+        hv_message_type_HVMSG_X64_IO_PORT_INTERCEPT,
+    )?;
+    // Where it was pending it no longer is when the state says so.
+    store(&from, &idle)?;
+    get_state(from.vp(), LAPIC, &state)?;
+    equal("IRR", state.word(IRR), 0)?;
+    let running = run_once(from.vp());
+    sleep_ms(20);
+    ensure(!running.is_over(), || "it takes the NMI".into())?;
+    interrupted(running.interrupt()?)
+}
+
 fn bad_states() -> Outcome {
     let partition = Partition::ready();
     let vp = partition.vp(0);
@@ -549,6 +593,7 @@ pub fn cases() -> Vec<Case> {
         case("state: LAPIC, requested [V-S1]", || {
             round_trip(LAPIC, 84 + 8, 2, PAGE)
         }),
+        case("state: LAPIC, a pending NMI", pending_nmi),
         case("state: XSAVE, FCW [V-S2]", || round_trip(XSAVE, 0, 0x7f, 0)),
         case("state: XSAVE, XMM5 [V-S2]", || {
             round_trip(XSAVE, 160 + 16 * 5 + 3, 0xaa, 0)
