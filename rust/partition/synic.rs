@@ -30,7 +30,7 @@ pub(super) fn signal_event(partition: &Partition, input: &[u8], output: &mut [u8
     .ok_or(HV_STATUS_INVALID_PARAMETER)
 }
 
-/// HvCallPostMessageDirect. A slot that is taken is HV_STATUS_INSUFFICIENT_BUFFERS: nothing is queued here.
+/// HvCallPostMessageDirect. A slot that is taken is HV_STATUS_OBJECT_IN_USE: nothing is queued here.
 pub(super) fn post_message(partition: &Partition, input: &[u8]) -> HvResult<()> {
     let request: HvInputPostMessageDirect = read(input)?;
     let (vp, sint) = (request.vp_index, request.sint_index);
@@ -73,7 +73,7 @@ fn finish(partition: &Partition, shared: &VpShared, vp: u32, outcome: Outcome) -
     interrupt(partition, shared, vp, outcome);
     match outcome {
         Outcome::Interrupt(_) | Outcome::Silent => Ok(()),
-        Outcome::Busy => Err(HV_STATUS_INSUFFICIENT_BUFFERS),
+        Outcome::Busy => Err(HV_STATUS_OBJECT_IN_USE),
         Outcome::Off => Err(HV_STATUS_INVALID_SYNIC_STATE),
     }
 }

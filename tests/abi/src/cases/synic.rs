@@ -15,7 +15,7 @@ const SIMP: u32 = 0xa_0013;
 
 const INVALID_PARAMETER: u16 = 5;
 const INVALID_VP_INDEX: u16 = 14;
-const INSUFFICIENT_BUFFERS: u16 = 0x13;
+const OBJECT_IN_USE: u16 = 0x19;
 const INVALID_SYNIC_STATE: u16 = 0x18;
 
 const VECTOR: u64 = 0x30;
@@ -129,7 +129,7 @@ fn notice() -> Outcome {
     equal("first", status(first, &guest.partition), 0)?;
     let second = post(0, 0, 2, 0x8000_0002, 4, 2);
     let refused = status(second.clone(), &guest.partition);
-    equal("second", refused, INSUFFICIENT_BUFFERS)?;
+    equal("second", refused, OBJECT_IN_USE)?;
     vp.set_register(NOTIFICATIONS, sints(1 << 2))?;
     // The guest has freed the slot before it tells its type at port 0x80.
     ports(&[0x81])?;
@@ -178,7 +178,7 @@ fn notice_at_eom() -> Outcome {
         let call = |word| post(0, 0, 2, 0x8000_0001, 4, word);
         equal("first", status(call(n), &guest.partition), 0)?;
         let refused = status(call(0), &guest.partition);
-        equal("second", refused, INSUFFICIENT_BUFFERS)?;
+        equal("second", refused, OBJECT_IN_USE)?;
         vp.set_register(0x1_0006, 1 << 50)?;
         let info = vp.message()?.to_sint_deliverable_info();
         let info = info.map_err(|_| Stop::Fail("another message".into()))?;
@@ -231,10 +231,10 @@ pub fn cases() -> Vec<Case> {
             }
             for (sint, wanted) in [
                 (2, 0),
-                (2, INSUFFICIENT_BUFFERS),
+                (2, OBJECT_IN_USE),
                 (3, 0),
-                (2, INSUFFICIENT_BUFFERS),
-                (3, INSUFFICIENT_BUFFERS),
+                (2, OBJECT_IN_USE),
+                (3, OBJECT_IN_USE),
                 (15, 0),
             ] {
                 let now = status(post(0, 0, sint, 1, 4, 9), &partition);
