@@ -9,7 +9,7 @@ use crate::sys::pages::Pages;
 use crate::vmx::insn::rdtsc;
 use crate::vp::core::VpCore;
 use crate::vp::shared::event;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use hv1::time::next_sequence;
 use hv1::RefTime;
 use hvdef::{HvReferenceTscPage, HvResult, HV_STATUS_INVALID_PARTITION_STATE};
@@ -26,7 +26,11 @@ pub(crate) struct Clock {
     frozen: AtomicBool,
     /// The host's TSC when it was frozen.
     frozen_tsc: AtomicU64,
+    /// The VP by whose TSC the VMM has set it since, or `NO_VP`.
+    set_by: AtomicU32,
 }
+
+const NO_VP: u32 = u32::MAX;
 
 /// What VPs follow of the partition's time.
 #[derive(Clone, Copy)]
@@ -49,6 +53,7 @@ impl Clock {
             jumps: AtomicU64::new(0),
             frozen: AtomicBool::new(false),
             frozen_tsc: AtomicU64::new(0),
+            set_by: AtomicU32::new(NO_VP),
         })
     }
 
@@ -154,6 +159,7 @@ impl Partition {
         clock
             .tsc_offset
             .fetch_add(stood.wrapping_neg(), Ordering::Relaxed);
+        clock.set_by.store(NO_VP, Ordering::Relaxed);
         clock.frozen.store(false, Ordering::SeqCst);
         for (index, vp) in self.shared_vps() {
             vp.set_event(event::PARTITION);
@@ -161,29 +167,34 @@ impl Partition {
         }
     }
 
-    /// The VMM sets a VP's TSC, on RESET or to restore it: the partition's moves, so that all VPs'
+    /// The VMM sets the TSC of VP `index`, on RESET or to restore it: the partition's moves, so that all VPs'
     /// TSCs stay synchronized. Another VP's that is set to about the same (one second) meant the same
-    /// and is not moved again, unless time is frozen, when a difference is exact.
-    pub(crate) fn set_tsc(&self, config: &Config, core: &mut VpCore, value: u64) {
+    /// and is not moved again; while time is frozen, it reads as it was set.
+    pub(crate) fn set_tsc(&self, config: &Config, index: u32, core: &mut VpCore, value: u64) {
         let clock = &config.time;
         let _state = self.synthetic.lock();
         core.follow(clock);
+        core.join_tsc();
+        let frozen = clock.is_frozen();
         let delta = value.wrapping_sub(core.guest_now());
-        if (delta as i64).unsigned_abs() < config.features.limits.tsc_hz {
-            if clock.is_frozen() {
-                core.move_tsc(delta);
-            }
+        let near = (delta as i64).unsigned_abs() < config.features.limits.tsc_hz;
+        let set_by = clock.set_by.load(Ordering::Relaxed);
+        if near && !frozen {
             return;
         }
-        let runs = !clock.is_frozen();
-        if runs {
+        if near && set_by != NO_VP && set_by != index {
+            core.set_tsc_apart(delta);
+            return;
+        }
+        if !frozen {
             self.stop_time(clock);
         }
+        clock.set_by.store(index, Ordering::Relaxed);
         let time = clock.reference_time();
         clock.tsc_offset.fetch_add(delta, Ordering::Relaxed);
         clock.jumps.fetch_add(delta, Ordering::Relaxed);
         self.move_reference_time(clock, time);
-        if runs {
+        if !frozen {
             self.start_time(clock);
         }
         core.follow(clock);

@@ -130,6 +130,8 @@ pub(crate) struct VpCore {
     partition_tsc_offset: u64,
     /// Jumps of the partition's TSC that are in it.
     tsc_jumps: u64,
+    /// The part of it by which the VMM has set this TSC apart while time stood still.
+    tsc_apart: u64,
     /// `tsc_offset` is not yet in the VMCS.
     pub(crate) tsc_moved: bool,
     /// The host's TSC at which the partition's time stopped; 0: it runs.
@@ -216,6 +218,7 @@ impl VpCore {
             tsc_offset: tsc.offset,
             partition_tsc_offset: tsc.offset,
             tsc_jumps: tsc.jumps,
+            tsc_apart: 0,
             tsc_moved: false,
             time_stopped: 0,
             tsc_adjust: 0,
@@ -286,6 +289,21 @@ impl VpCore {
         self.update_timer();
     }
 
+    /// The VMM sets the TSC so much apart from the partition's, until time runs.
+    pub(crate) fn set_tsc_apart(&mut self, delta: u64) {
+        self.tsc_apart = self.tsc_apart.wrapping_add(delta);
+        self.move_tsc(delta);
+    }
+
+    /// A VMM that saves VPs' TSCs one after the other, while time goes on, restores a difference that there never was. The guest
+    /// itself cannot have made one without a trace in TSC_ADJUST (SDM 18.17.3).
+    pub(crate) fn join_tsc(&mut self) {
+        let apart = core::mem::take(&mut self.tsc_apart);
+        if apart != 0 && self.tsc_adjust == 0 {
+            self.move_tsc(apart.wrapping_neg());
+        }
+    }
+
     /// Takes over what became of the partition's time; whether it runs.
     #[inline]
     pub(crate) fn follow(&mut self, clock: &Clock) -> bool {
@@ -301,6 +319,9 @@ impl VpCore {
             self.lapic.adjust_tsc(jumped);
             self.stimer_tsc = 0;
             self.update_timer();
+        }
+        if state.stopped == 0 {
+            self.join_tsc();
         }
         state.stopped == 0
     }

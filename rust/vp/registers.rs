@@ -208,8 +208,8 @@ fn set_outside<V: Reach>(
     match *place {
         Place::Synthetic(msr) => host_msr::set_synthetic(partition, vp, config, msr, value),
         Place::Tsc => vp
-            .core(|_, core| match V::ORIGIN {
-                Origin::Host => partition.set_tsc(config, core, value),
+            .core(|vp, core| match V::ORIGIN {
+                Origin::Host => partition.set_tsc(config, vp.index, core, value),
                 // Its own alone, as by WRMSR.
                 Origin::Guest => core.move_tsc(value.wrapping_sub(core.guest_now())),
             })

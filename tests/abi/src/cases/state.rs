@@ -184,6 +184,44 @@ fn tsc() -> Outcome {
     })
 }
 
+/// TSCs that were read one after the other while time went on, and are set while it is frozen: they read as they were set, and when
+/// time goes on they are one again. What the guest itself has written to its TSC, which TSC_ADJUST tells, stays.
+fn tscs_read_apart() -> Outcome {
+    const TSC: u32 = 0x8_0000;
+    const ADJUST: u32 = 0x8_0096;
+    const TIME_FREEZE: u32 = 0x3_0003;
+    const APART: u64 = 50_000_000;
+    let partition = Partition::ready();
+    let vps: Vec<Vp> = (0..3).map(|n| partition.vp(n)).collect();
+    let freeze = |on: u64| {
+        let call = Hvcall::set_property(TIME_FREEZE, on).make(&partition);
+        call.map(|_| ()).map_err(fail)
+    };
+    for round in 0..3 {
+        freeze(1)?;
+        // As after a reset, then as saved.
+        for start in [0, 1 << (40 + round)] {
+            for (tsc, vp) in (start..).step_by(APART as usize).zip(&vps) {
+                let adjust = u64::from(vp.index == 2);
+                vp.set(&[(TSC, (tsc, 0)), (ADJUST, (adjust, 0))])
+                    .map_err(fail)?;
+                equal("TSC while time stands", vp.register(TSC)?, tsc)?;
+            }
+        }
+        freeze(0)?;
+        let ahead = vps[1].register(TSC)?;
+        let first = vps[0].register(TSC)?;
+        let own = vps[2].register(TSC)?;
+        ensure(ahead <= first && first - ahead < APART, || {
+            format!("VP 1: {ahead:#x}, then VP 0: {first:#x}")
+        })?;
+        ensure(own >= first + 2 * APART && own < first + 3 * APART, || {
+            format!("VP 2: {own:#x} after VP 0: {first:#x}")
+        })?;
+    }
+    Ok(())
+}
+
 /// HvCallGetVpCpuidValues.
 pub fn cpuid_call(vp: u32, flags: u32, leaves: &[(u32, u32)]) -> Hvcall {
     let mut call = Hvcall::new(
@@ -577,6 +615,10 @@ pub fn cases() -> Vec<Case> {
         ),
         case("state: ExtINT by PENDING_EVENT0", extint),
         case("state: TSC set on several VPs [V-R2]", tsc),
+        case(
+            "state: TSCs that were read one after the other [F-TM11]",
+            tscs_read_apart,
+        ),
         case("state: CPUID results", cpuid_results),
         case(
             "state: CPUID intercepts [C-R10 H-4D V-M11]",
