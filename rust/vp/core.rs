@@ -241,12 +241,12 @@ impl VpCore {
         Ok(core)
     }
 
-    /// x87 and SSE state after RESET (SDM table 10-1): FCW 0x40, MXCSR 0x1f80; the rest is 0,
-    /// which XSTATE_BV says.
+    /// x87 and SSE state of a new VP: FCW 0x37f, MXCSR 0x1f80; the rest is 0, which XSTATE_BV says. RESET would leave FCW 0x40
+    /// (SDM table 10-1), but VMMs know from Hyper-V that their first code needs no FNINIT.
     pub(crate) fn reset_fpu(&mut self) {
         let area = self.guest.xsave.bytes_mut();
         area.fill(0);
-        for (at, byte) in [(0, 0x40), (24, 0x80), (25, 0x1f), (512, 3)] {
+        for (at, byte) in [(0, 0x7f), (1, 3), (24, 0x80), (25, 0x1f), (512, 3)] {
             if let Some(b) = area.get_mut(at) {
                 *b = byte;
             }

@@ -352,7 +352,7 @@ const RESET: &[(&str, u32, Value)] = &[
     ("DR6", 0x5_0004, (0xffff_0ff0, 0)),
     ("DR7", 0x5_0005, (0x400, 0)),
     ("RSP", 0x2_0004, (0, 0)),
-    ("FP_CONTROL_STATUS", 0x3_0018, (0x40, 0)),
+    ("FP_CONTROL_STATUS", 0x3_0018, (0x37f, 0)),
     ("INTERRUPT_STATE", 0x1_0003, (0, 0)),
     ("PENDING_INTERRUPTION", 0x1_0002, (0, 0)),
     ("INTERNAL_ACTIVITY_STATE", 0x4, (0, 0)),
