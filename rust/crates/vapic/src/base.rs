@@ -67,10 +67,13 @@ impl<P: DerefMut<Target = ApicPage>> Lapic<P> {
         Ok(Effect::BaseChanged)
     }
 
-    /// The VMM sets `IA32_APIC_BASE`: any valid value, whatever the mode is now.
+    /// The VMM sets `IA32_APIC_BASE`: any valid value, whatever the mode is now. Where the APIC is the VMM's, the BSP flag is, too.
     pub fn set_apic_base(&mut self, value: u64) -> Result<(), GeneralProtection> {
         let mode = self.decode(value)?;
         self.change_base(value, mode);
+        if !self.config.present {
+            self.apic_base = value;
+        }
         Ok(())
     }
 
