@@ -593,6 +593,61 @@ fn reset_state() -> Outcome {
     set(&partition, 0x3_0003, 0)
 }
 
+/// OpenVMM: the guest asks for a reset by a port, whose OUT is completed in the register page. All is stored as at RESET, then as the
+/// loader wants it, and nothing of what is left in the page must come through.
+fn openvmm_reset_by_port() -> Outcome {
+    let guest = Guest::new(guests::knock())?;
+    let vp = guest.vp();
+    let page = Page::map(vp)?;
+    for round in 1..4 {
+        port(vp, &page, 0x80, true, Some(0xdead))?;
+        set(&guest.partition, 0x3_0003, 1)?;
+        set(&guest.partition, 0x3_0005, 0)?;
+        let data = segment(0, 0, 0xffff, 0x93);
+        let mut registers: Vec<_> = (0x2_0000..0x2_0010).map(|name| (name, (0, 0))).collect();
+        registers.extend([
+            (HV_X64_REGISTER_RIP, (0xfff0, 0)),
+            (HV_X64_REGISTER_RFLAGS, (2, 0)),
+            (HV_X64_REGISTER_CR0, (0x6000_0010, 0)),
+            (0x4_0001, (0, 0)),
+            (HV_X64_REGISTER_CR3, (0, 0)),
+            (HV_X64_REGISTER_CR4, (0, 0)),
+            (0x4_0004, (0, 0)),
+            (HV_X64_REGISTER_EFER, (0, 0)),
+            (
+                HV_X64_REGISTER_CS,
+                segment(0xf000, 0xffff_0000, 0xffff, 0x9b),
+            ),
+            (HV_X64_REGISTER_DS, data),
+            (HV_X64_REGISTER_ES, data),
+            (0x6_0004, data),
+            (0x6_0005, data),
+            (HV_X64_REGISTER_SS, data),
+            (HV_X64_REGISTER_TR, segment(0, 0, 0xffff, 0x8b)),
+            (0x6_0006, segment(0, 0, 0xffff, 0x82)),
+            (HV_X64_REGISTER_GDTR, (0xffff << 48, 0)),
+            (HV_X64_REGISTER_IDTR, (0xffff << 48, 0)),
+        ]);
+        vp.set(&registers).map_err(fail)?;
+        // It compares.
+        for &(name, value) in &registers {
+            let got = vp.get(&[name]).map_err(fail)?;
+            equal(&format!("register {name:#x}"), got[0], value)?;
+        }
+        for group in OPENVMM_GROUPS {
+            let values: Vec<_> = group.iter().map(|&(name, v)| (name, (v, 0))).collect();
+            vp.set(&values).map_err(fail)?;
+        }
+        vp.start_at(ENTRY)?;
+        vp.set_register(HV_X64_REGISTER_RAX, round)?;
+        set(&guest.partition, 0x3_0003, 0)?;
+        let message = vp.message()?;
+        let info = io(&message)?;
+        equal("RIP, RAX", (info.header.rip, info.rax), (ENTRY, round))?;
+    }
+    Ok(())
+}
+
 /// QEMU's reset of a VP: general registers in one call, special ones in the next, no activity state.
 fn qemu_reset() -> Outcome {
     let guest = Guest::with(guests::count(), 2, FLAGS, Memory::new(RAM))?;
@@ -655,6 +710,10 @@ pub fn cases() -> Vec<Case> {
             qemu_reset,
         ),
         case("replay: what Hyperlight and OpenVMM reset", reset_state),
+        case(
+            "replay: OpenVMM, a reset that the guest asks for by a port",
+            openvmm_reset_by_port,
+        ),
         case("replay: Cloud Hypervisor [V-C2]", cloud_hypervisor),
         case("replay: OpenVMM [V-C3]", openvmm),
         case("replay: Hyperlight [V-C4]", hyperlight),
