@@ -166,6 +166,7 @@ impl Vp {
         arg: usize,
     ) -> Result {
         own.core.intercepted = false;
+        config.time.note_run();
         let mut message = Message::new();
         let mut page_is_new = self.register_page_mapped.load(Ordering::Relaxed);
         loop {

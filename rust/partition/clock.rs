@@ -23,6 +23,8 @@ pub(crate) struct Clock {
     tsc_offset: AtomicU64,
     /// By how much the VMM has set it forward in all: VPs' timers that count are not to notice.
     jumps: AtomicU64,
+    /// A VP has run: its guest may know the time.
+    started: AtomicBool,
     frozen: AtomicBool,
     /// The host's TSC when it was frozen.
     frozen_tsc: AtomicU64,
@@ -51,6 +53,7 @@ impl Clock {
             moved_100ns: AtomicU64::new(0),
             tsc_offset: AtomicU64::new(rdtsc().wrapping_neg()),
             jumps: AtomicU64::new(0),
+            started: AtomicBool::new(false),
             frozen: AtomicBool::new(false),
             frozen_tsc: AtomicU64::new(0),
             set_by: AtomicU32::new(NO_VP),
@@ -79,6 +82,14 @@ impl Clock {
     #[inline(always)]
     pub(crate) fn ticks_100ns(&self, ticks: u64) -> u64 {
         ((u128::from(ticks) * u128::from(self.time.scale())) >> 64) as u64
+    }
+
+    /// A VP runs.
+    #[inline]
+    pub(crate) fn note_run(&self) {
+        if !self.started.load(Ordering::Relaxed) {
+            self.started.store(true, Ordering::Relaxed);
+        }
     }
 
     /// Whether time stands still.
@@ -205,14 +216,15 @@ impl Partition {
         self.config().is_ok_and(|config| config.time.is_frozen())
     }
 
-    /// HV_PARTITION_PROPERTY_REFERENCE_TIME: only while time is frozen, so that no guest sees it jump.
+    /// HV_PARTITION_PROPERTY_REFERENCE_TIME: only while time is frozen or before a VP runs (as OpenVMM restores a snapshot), so that no
+    /// guest sees it jump.
     pub(super) fn set_reference_time(&self, time_100ns: u64) -> HvResult<()> {
         let config = self
             .config()
             .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)?;
         let clock = &config.time;
         let _state = self.synthetic.lock();
-        if !clock.is_frozen() {
+        if !clock.is_frozen() && clock.started.load(Ordering::Relaxed) {
             return Err(HV_STATUS_INVALID_PARTITION_STATE);
         }
         self.move_reference_time(clock, time_100ns);

@@ -147,7 +147,6 @@ fn statuses() -> Outcome {
     let ready = Partition::ready();
     for (code, value, status) in [
         (TIME_FREEZE, 2, INVALID_PARAMETER),
-        (REFERENCE_TIME, 5, INVALID_PARTITION_STATE),
         (UNIMPLEMENTED_MSR_ACTION, 2, INVALID_PARAMETER),
         (PROCESSORS_PER_SOCKET, 0, INVALID_PARAMETER),
         (PROCESSORS_PER_SOCKET, 1 << 32, INVALID_PARAMETER),
@@ -156,6 +155,12 @@ fn statuses() -> Outcome {
     ] {
         refused(Hvcall::set_property(code, value), &ready, status)?;
     }
+    // No guest has seen the time yet.
+    set(&ready, REFERENCE_TIME, 1 << 40)?;
+    let time = get(&ready, REFERENCE_TIME)?;
+    ensure(time >= 1 << 40 && time < (1 << 40) + 600_000_000, || {
+        format!("time {time:#x}")
+    })?;
     for (code, value) in [
         (UNIMPLEMENTED_MSR_ACTION, 1),
         (UNIMPLEMENTED_MSR_ACTION, 0),
@@ -181,6 +186,11 @@ fn freeze(vps: u32) -> Outcome {
     let guest = Guest::with(guests::tick(), vps, FLAGS, memory)?;
     let running: Vec<_> = guest.vps.iter().map(run_on).collect();
     started(&guest.memory)?;
+    refused(
+        Hvcall::set_property(REFERENCE_TIME, 5),
+        &guest.partition,
+        INVALID_PARTITION_STATE,
+    )?;
     let counter = || guest.memory.word(guests::COUNTER);
     for round in 0..20 {
         set(&guest.partition, TIME_FREEZE, 1)?;
