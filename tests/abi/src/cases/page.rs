@@ -202,6 +202,61 @@ fn page_all() -> Outcome {
     equal("RSP", vp.register(HV_X64_REGISTER_RSP)?, 0x7000)
 }
 
+/// What is dirty in the page a call tells, and the last that was set is what the guest gets.
+fn page_and_calls() -> Outcome {
+    const RBX: u32 = HV_X64_REGISTER_RAX + 3;
+    const CR8: u32 = 0x4_0004;
+    const XMM0: u32 = 0x3_0000;
+    const XMM3: u32 = XMM0 + 3;
+    const XSAVE_XMM: usize = 160;
+    let guest = Guest::new(guests::page())?;
+    let vp = guest.vp();
+    let page = Page::map(vp)?;
+    // CR4.OSFXSR: it uses SSE.
+    vp.set(&[(HV_X64_REGISTER_CR4, (0x200, 0)), (CR8, (5, 0))])
+        .map_err(|e| Stop::Fail(format!("{e:?}")))?;
+    let first = io(&vp.message()?)?;
+    let behind = first.header.rip + 2;
+    let mut p = page.read();
+    // SAFETY: Plain registers.
+    unsafe {
+        let r = &mut p.__bindgen_anon_1.__bindgen_anon_1;
+        r.rip = 0xdead;
+        r.__bindgen_anon_1.__bindgen_anon_1.rax = 0xaaaa;
+        r.__bindgen_anon_1.__bindgen_anon_1.rbx = 0xdead;
+        p.__bindgen_anon_2.xmm_registers[0] = from_u128(0x1234_5678);
+        p.__bindgen_anon_2.xmm_registers[3] = from_u128(0xdead);
+    }
+    p.dirty = 0x1f;
+    page.write(p);
+    let told = [HV_X64_REGISTER_RIP, HV_X64_REGISTER_RAX, RBX, XMM0];
+    let told = vp.get(&told).map_err(|e| Stop::Fail(format!("{e:?}")))?;
+    let wanted = [(0xdead, 0), (0xaaaa, 0), (0xdead, 0), (0x1234_5678, 0)];
+    equal("RIP, RAX, RBX, XMM0", &told[..], &wanted[..])?;
+    let state = crate::sys::Memory::new(PAGE);
+    crate::cases::state::get_state(vp, 1, &state)?;
+    equal("XMM0 in XSAVE", state.word(XSAVE_XMM), 0x1234_5678)?;
+    vp.set(&[
+        (HV_X64_REGISTER_RIP, (behind, 0)),
+        (RBX, (0xbbbb, 0)),
+        (XMM3, (0x3333, 0)),
+    ])
+    .map_err(|e| Stop::Fail(format!("{e:?}")))?;
+    equal("valid after a call", page.read().isvalid, 0)?;
+    equal("second port", io(&vp.message()?)?.port_number, 0x81)?;
+    let stored = |at| guest.memory.word(at);
+    equal(
+        "EAX, EBX of the guest",
+        (stored(0x2000), stored(0x2004)),
+        (0xaaaa, 0xbbbb),
+    )?;
+    equal(
+        "XMM0, XMM3 of the guest",
+        (stored(0x2008), stored(0x200c)),
+        (0x1234_5678, 0x3333),
+    )
+}
+
 fn from_u128(value: u128) -> hv_u128 {
     hv_u128 {
         low_part: value as u64,
@@ -221,6 +276,10 @@ impl AsU128 for hv_u128 {
 
 pub fn cases() -> Vec<Case> {
     vec![
+        case(
+            "register page: calls tell what is dirty in it",
+            page_and_calls,
+        ),
         case(
             "register page: valid only while it is what the VP has",
             page_agrees,
