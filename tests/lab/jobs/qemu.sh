@@ -1,5 +1,5 @@
 # shellcheck shell=busybox
-# Debian's QEMU, unmodified, with -accel mshv on hvrs. Arguments: "exit", "reset:VPS", or MACHINE:VPS.
+# Debian's QEMU, unmodified, with -accel mshv on hvrs. Arguments: "exit", "reset:VPS", "devices:VPS", or MACHINE:VPS.
 . ./common.sh
 insmod hvrs.ko || exit
 common="console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm"
@@ -18,6 +18,17 @@ for spec in "$@"; do
 			-drive file=disk.img,format=raw,if=virtio -kernel "$DATA/vmlinuz" -initrd "$DATA/guest-initrd" \
 			-append "$common lab.test=disk lab.cpus=${spec#*:} lab.memory=256"
 		rm -f disk.img
+		;;
+	devices:*)
+		for disk in ahci nvme; do dd if=/dev/zero of=$disk.img bs=1M count=0 seek=16 2> /dev/null; done
+		run "devices, ${spec#*:} VPs" 0 qemu -accel mshv -machine q35 -m 256 -smp "${spec#*:}" -nodefaults -display none -no-reboot -serial stdio \
+			-drive if=none,id=ahci,file=ahci.img,format=raw -device ide-hd,bus=ide.0,drive=ahci \
+			-drive if=none,id=nvme,file=nvme.img,format=raw -device nvme,serial=1,drive=nvme \
+			-device virtio-rng-pci -device qemu-xhci -device usb-kbd -device e1000,netdev=net,romfile= \
+			-netdev "user,id=net,guestfwd=tcp:10.0.2.100:1234-cmd:cat $PWD/download" \
+			-kernel "$DATA/vmlinuz" -initrd "$DATA/guest-initrd" \
+			-append "$common lab.test=devices lab.cpus=${spec#*:} lab.memory=256 lab.sum=$(sha256sum download | cut -c1-64)"
+		rm -f ahci.img nvme.img
 		;;
 	*)
 		dd if=/dev/zero of=disk.img bs=1M count=0 seek=16 2> /dev/null

@@ -37,6 +37,8 @@ pub enum Initramfs {
     Load,
     /// Drivers for QEMU's PC.
     Pc,
+    /// And for more of its devices.
+    Devices,
 }
 
 /// The stock kernel and an initramfs for the tests in it, for `/data`.
@@ -45,6 +47,18 @@ pub fn linux(dir: &Path, kind: Initramfs) -> Result<Vec<(PathBuf, String)>> {
     let modules: &[&str] = match kind {
         Initramfs::Plain | Initramfs::Load => &["virtio_mmio", "virtio_blk", "ext4"],
         Initramfs::Pc => &["virtio_pci", "virtio_blk", "virtio_net", "ext4"],
+        Initramfs::Devices => &[
+            "virtio_pci",
+            "virtio_rng",
+            "ahci",
+            "sd_mod",
+            "nvme",
+            "e1000",
+            "xhci_pci",
+            "usbhid",
+            "hid_generic",
+            "evdev",
+        ],
     };
     let modules: Vec<String> = modules.iter().map(|name| name.to_string()).collect();
     let mut files = Vec::new();

@@ -85,6 +85,14 @@ const BESIDE: Boot = Boot {
     ..BASE
 };
 
+/// What takes long with Debian's QEMU on hvrs.
+const QEMU_LONG: Boot = Boot {
+    job: "qemu.sh",
+    timeout: 1800,
+    long: true,
+    ..BASE
+};
+
 /// All boots. Two run at a time where there are two CPUs, so the long ones come first.
 pub const BOOTS: &[Boot] = &[
     Boot {
@@ -147,6 +155,18 @@ pub const BOOTS: &[Boot] = &[
         ],
         timeout: 1800,
         ..BASE
+    },
+    Boot {
+        name: "qemu-4",
+        argument: "q35:4",
+        needs: &[Need::LinuxGuest(Initramfs::Pc), Need::Qemu],
+        ..QEMU_LONG
+    },
+    Boot {
+        name: "qemu-devices",
+        argument: "devices:2",
+        needs: &[Need::LinuxGuest(Initramfs::Devices), Need::Qemu],
+        ..QEMU_LONG
     },
     Boot {
         name: "guests",

@@ -158,7 +158,8 @@ fn statuses() -> Outcome {
     // No guest has seen the time yet.
     set(&ready, REFERENCE_TIME, 1 << 40)?;
     let time = get(&ready, REFERENCE_TIME)?;
-    ensure(time >= 1 << 40 && time < (1 << 40) + 600_000_000, || {
+    let least = 1 << 40;
+    ensure((least..least + 600_000_000).contains(&time), || {
         format!("time {time:#x}")
     })?;
     for (code, value) in [
