@@ -168,7 +168,7 @@ impl Vp {
         own.core.intercepted = false;
         config.time.note_run();
         let mut message = Message::new();
-        let mut page_is_new = self.register_page_mapped.load(Ordering::Relaxed);
+        let mut page_is_new = self.register_page_is_dirty();
         loop {
             window::handle_work()?;
             let take_page = ::core::mem::take(&mut page_is_new);
@@ -589,7 +589,7 @@ impl Vp {
         f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
     ) -> Result<R> {
         let mut own = self.own.lock()?;
-        if !self.register_page_mapped.load(Ordering::Relaxed) {
+        if !self.register_page_is_dirty() {
             return self.with_vmcs_of(&mut own, partition, f);
         }
         // What the VMM has written to its page came before.
@@ -602,10 +602,15 @@ impl Vp {
 
     /// Takes over what the VMM has written to the register page.
     fn take_page(&self, partition: &Partition) -> Result {
-        if self.register_page_mapped.load(Ordering::Relaxed) {
+        if self.register_page_is_dirty() {
             self.with_vmcs(partition, |_, _| ())?;
         }
         Ok(())
+    }
+
+    fn register_page_is_dirty(&self) -> bool {
+        self.register_page_mapped.load(Ordering::Relaxed)
+            && registers::page::is_dirty(&self.register_page)
     }
 
     /// The VMM changes the VP's state without the register page.

@@ -75,6 +75,12 @@ macro_rules! get {
     };
 }
 
+/// Whether the VMM has written to it.
+pub(in crate::vp) fn is_dirty(page: &Pages) -> bool {
+    let dirty: u32 = get!(page, dirty);
+    dirty != 0
+}
+
 /// Takes over what the VMM marked as dirty but for XMM registers, and marks all of it clean.
 pub(in crate::vp) fn take(page: &Pages, core: &mut VpCore, vmcs: &CurrentVmcs<'_>) {
     let dirty = HvX64RegisterClass(page.take_shared_u32(offset_of!(HvVpRegisterPage, dirty)));
