@@ -35,14 +35,13 @@ pub(super) fn code(r: &Running<'_>) -> Option<Code> {
 pub(super) fn serve(r: &mut Running<'_>) {
     match r.leave {
         Leave::Io(qualification) => write_port(r, IoAccess(qualification)),
+        // Else the CPU reads, or marks, a paging structure: that is not the instruction's access.
         Leave::Memory {
             gpa, qualification, ..
-        } => {
-            // Not where the CPU marks a paging structure.
-            let stores = qualification.write() && qualification.gla_translated();
+        } if qualification.gla_translated() => {
             if is_apic_page(r.core, gpa) {
                 access(r, gpa, true);
-            } else if stores && r.partition.ioeventfds.is_at(Bus::Memory, gpa) {
+            } else if qualification.write() && r.partition.ioeventfds.is_at(Bus::Memory, gpa) {
                 let space = &r.partition.memory.space;
                 match space.is_memory(gpa, &mut r.core.no_memory) {
                     Some(false) => access(r, gpa, false),
