@@ -118,7 +118,7 @@ random_bytes() {
 }
 # One pin of the IOAPIC, level-triggered, again and again.
 level_interrupts() {
-	for again in 1 2 3; do download || return; done
+	for _ in 1 2 3; do download || return; done
 	grep eth0 /proc/interrupts
 	awk '/IO-APIC.*fasteoi.*eth0/ { for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) sum += $i } END { exit sum < 100 }' /proc/interrupts
 }
