@@ -589,14 +589,24 @@ impl Vp {
         f: impl FnOnce(&mut VpCore, &CurrentVmcs<'_>) -> R,
     ) -> Result<R> {
         let mut own = self.own.lock()?;
-        if !self.register_page_is_dirty() {
+        if !self.register_page_mapped.load(Ordering::Relaxed) {
             return self.with_vmcs_of(&mut own, partition, f);
         }
+        let page = &self.register_page;
         // What the VMM has written to its page came before.
-        registers::page::take_xmm(&self.register_page, &mut own.core);
+        let dirty = registers::page::is_dirty(page);
+        if dirty {
+            registers::page::take_xmm(page, &mut own.core);
+        }
         self.with_vmcs_of(&mut own, partition, |core, vmcs| {
-            registers::page::take(&self.register_page, core, vmcs);
-            f(core, vmcs)
+            if dirty {
+                registers::page::take(page, core, vmcs);
+            }
+            let r = f(core, vmcs);
+            if ::core::mem::take(&mut core.register_page_stale) {
+                registers::page::fill_all(page, core, vmcs);
+            }
+            r
         })
     }
 
@@ -734,9 +744,7 @@ impl FileOps for VpFile {
                 // may want. That thread fills the page at the next intercept.
                 if let Some(mut own) = vp.own.try_lock() {
                     vp.with_vmcs_of(&mut own, &this.partition, |core, vmcs| {
-                        let capture = message::Capture::new(core, vmcs, None);
-                        registers::page::fill(&vp.register_page, core, vmcs, &capture);
-                        registers::page::fill_xmm(&vp.register_page, core);
+                        registers::page::fill_all(&vp.register_page, core, vmcs);
                     })?;
                 }
                 Ok(())

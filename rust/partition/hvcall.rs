@@ -140,7 +140,6 @@ fn dispatch(
         CallId::SetVpRegisters => {
             let vp = target(subject, partition, input)?;
             let list = list(input, call.reps, HvRegisterAssoc::SIZE);
-            vp.invalidate_page();
             registers::set(partition, &mut { vp }, list, done)
         }
         CallId::SignalEventDirect => synic::signal_event(partition, input, output),

@@ -161,8 +161,11 @@ pub(crate) fn set<V: Reach>(
                 };
                 *done += 1;
             }
-            if V::ORIGIN == Origin::Host && (starts || core.synthetic_reset_due) {
-                follow_reset(core, vmcs, config, starts);
+            if V::ORIGIN == Origin::Host {
+                core.register_page_stale = true;
+                if starts || core.synthetic_reset_due {
+                    follow_reset(core, vmcs, config, starts);
+                }
             }
             Ok(())
         })

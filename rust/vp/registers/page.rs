@@ -55,6 +55,12 @@ pub(in crate::vp) fn fill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>, c
     page.write_shared(offset_of!(HvVpRegisterPage, gp_registers) + 8 * RSP, &c.rsp);
 }
 
+/// Fills the page between runs.
+pub(in crate::vp) fn fill_all(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>) {
+    fill(page, core, vmcs, &Capture::new(core, vmcs, None));
+    fill_xmm(page, core);
+}
+
 /// Fills in XMM0 to XMM5, which the window's end has saved.
 pub(in crate::vp) fn fill_xmm(page: &Pages, core: &VpCore) {
     let offset = offset_of!(HvVpRegisterPage, xmm_registers);

@@ -242,7 +242,20 @@ fn page_and_calls() -> Outcome {
         (XMM3, (0x3333, 0)),
     ])
     .map_err(|e| Stop::Fail(format!("{e:?}")))?;
-    equal("valid after a call", page.read().isvalid, 0)?;
+    let p = page.read();
+    // SAFETY: Plain registers.
+    unsafe {
+        let r = p.__bindgen_anon_1.__bindgen_anon_1;
+        let gprs = r.__bindgen_anon_1.__bindgen_anon_1;
+        let got = (p.isvalid, r.rip, gprs.rax, gprs.rbx);
+        equal(
+            "valid, RIP, RAX, RBX after a call",
+            got,
+            (1, behind, 0xaaaa, 0xbbbb),
+        )?;
+        let xmm = p.__bindgen_anon_2.xmm_registers[3].as_u128();
+        equal("XMM3 in the page", xmm, 0x3333)?;
+    }
     equal("second port", io(&vp.message()?)?.port_number, 0x81)?;
     let stored = |at| guest.memory.word(at);
     equal(

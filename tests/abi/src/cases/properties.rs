@@ -348,10 +348,10 @@ const ROWS: &[Row] = &[
         NO,
     ),
     row(
-        "REFERENCE_TIME, not frozen [V-P4]",
+        "REFERENCE_TIME, before a VP runs [V-P4]",
         (REFERENCE_TIME, 1),
         (STATE, STATE),
-        (OK, STATE),
+        (OK, OK),
         NO,
     ),
     row(
