@@ -348,13 +348,6 @@ const ROWS: &[Row] = &[
         NO,
     ),
     row(
-        "REFERENCE_TIME, before a VP runs [V-P4]",
-        (REFERENCE_TIME, 1),
-        (STATE, STATE),
-        (OK, OK),
-        NO,
-    ),
-    row(
         "PROCESSORS_PER_SOCKET [V-P5]",
         (PROCESSORS_PER_SOCKET, 2),
         (OK, OK),
@@ -443,7 +436,7 @@ pub fn cases() -> Vec<Case> {
         ),
         case("properties: statuses and values", statuses),
         case(
-            "properties: TIME_FREEZE stops a VP, its TSC and the reference counter [F-TM11]",
+            "properties: TIME_FREEZE stops a VP, its TSC and the reference counter [F-TM11 V-P4]",
             || freeze(1),
         )
         .within(60),
