@@ -5,6 +5,8 @@
 
 #[path = "bench/calls.rs"]
 mod calls;
+#[path = "bench/measure.rs"]
+mod measure;
 
 use guest::{image, test, Verdict};
 
