@@ -293,7 +293,9 @@ impl Vp {
     ) -> Result<bool> {
         let core = &mut own.core;
         match leave {
-            Leave::Again | Leave::Host => Ok(false),
+            Leave::Host => Ok(false),
+            // The window went on with these.
+            Leave::Again | Leave::ControlRegister | Leave::DebugRegister => Ok(false),
             Leave::Yield => {
                 spin::yield_to_another(partition, self.index);
                 Ok(false)

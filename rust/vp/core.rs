@@ -73,7 +73,8 @@ pub(crate) enum Deferred {
 /// A VP's state.
 #[repr(C)]
 pub(crate) struct VpCore {
-    /// General registers in the processor's order; RSP is in the VMCS.
+    /// General registers in the processor's order; RSP is in the VMCS. RBP and R12 to R15 are here only while the inner
+    /// loop does not run.
     pub(crate) gprs: [u64; 16],
     /// The VMCS has its constant fields.
     pub(crate) vmcs_ready: bool,

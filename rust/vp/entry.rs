@@ -219,6 +219,7 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
             };
             return;
         }
+        exits::cr::serve(running);
         io::serve(running);
         let kicks = core::mem::take(&mut running.kicks);
         running.partition.kick_all(kicks);

@@ -4,7 +4,7 @@
 //! there; for anything else a handler leaves the loop with the reason ([`Leave`]).
 
 pub(crate) mod cpuid;
-mod cr;
+pub(super) mod cr;
 pub(super) mod exception;
 mod hypercall;
 mod intercept;
@@ -44,6 +44,10 @@ pub(crate) enum Leave {
     Frozen,
     /// The guest spins: let another thread run.
     Yield,
+    /// An access to a control register: for the warm tier ([`cr`]).
+    ControlRegister,
+    /// An access to a debug register: likewise.
+    DebugRegister,
     /// EPT violation.
     Memory {
         gpa: u64,
@@ -148,11 +152,11 @@ pub(super) fn handle(r: &mut Running<'_>) -> bool {
         }
         ExitReason::CR_ACCESS => {
             count(r, HvVpCounter::ControlRegisterAccessesCount);
-            cr::control(r)
+            leave(r, Leave::ControlRegister)
         }
         ExitReason::DR_ACCESS => {
             count(r, HvVpCounter::DebugRegisterAccessesCount);
-            cr::debug(r)
+            leave(r, Leave::DebugRegister)
         }
         ExitReason::MONITOR | ExitReason::MWAIT => {
             count(r, HvVpCounter::MwaitInstructionsCount);
@@ -311,26 +315,6 @@ pub(super) fn fault(r: &mut Running<'_>, vector: u8, error_code: u32) -> bool {
         return leave(r, Leave::TripleFault);
     }
     true
-}
-
-/// A general register by its number; RSP is in the VMCS.
-#[inline]
-pub(super) fn gpr(r: &Running<'_>, number: u8) -> u64 {
-    if number as usize == super::core::RSP {
-        r.window.vmcs.read(GUEST_RSP)
-    } else {
-        r.core.gprs.get(number as usize).copied().unwrap_or(0)
-    }
-}
-
-/// Sets a general register by its number.
-#[inline]
-pub(super) fn set_gpr(r: &mut Running<'_>, number: u8, value: u64) {
-    if number as usize == super::core::RSP {
-        r.window.vmcs.write(GUEST_RSP, value);
-    } else if let Some(gpr) = r.core.gprs.get_mut(number as usize) {
-        *gpr = value;
-    }
 }
 
 /// The privilege level: SS's DPL (SDM 25.4.1).

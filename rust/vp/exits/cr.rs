@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! Accesses to control and debug registers.
+//! Accesses to control and debug registers, in the warm tier: their operand is any general register, and the loop keeps
+//! some of those in the CPU until it ends (`shim/vmenter.S`).
 //!
 //! The guest owns CR0 and CR4 but for a few bits: a write that changes none of those does not
 //! exit, and the CPU does what it implies (EFER.LMA, PDPTEs). A legal write that does exit is
 //! executed again after the owned bits' read shadow has got the new value, so that the CPU does
 //! all of it then.
 
-use super::{fault, gpr, leave, set_gpr, skip, Leave};
+use super::{fault, leave, skip, Leave};
+use crate::vp::core::RSP;
 use crate::vp::entry::Running;
 use crate::vp::setup::CR0_OWNED;
 use vmxdef::exit::{CrAccess, DrAccess};
@@ -16,7 +18,19 @@ use vmxdef::ExitReason;
 use x86def::cr::*;
 use x86def::vector;
 
-pub(super) fn control(r: &mut Running<'_>) -> bool {
+/// Does what the guest was about to do, if the loop ended for that; then the loop goes on.
+pub(in crate::vp) fn serve(r: &mut Running<'_>) {
+    let done = match r.leave {
+        Leave::ControlRegister => control(r),
+        Leave::DebugRegister => debug(r),
+        _ => return,
+    };
+    if done {
+        r.leave = Leave::Again;
+    }
+}
+
+fn control(r: &mut Running<'_>) -> bool {
     let qualification = r.window.vmcs.read(EXIT_QUALIFICATION);
     let access = CrAccess(qualification);
     match (access.register(), access.access_type()) {
@@ -50,7 +64,7 @@ fn write_cr4(r: &mut Running<'_>, value: u64) -> bool {
     leave(r, Leave::Unhandled(ExitReason::CR_ACCESS, value))
 }
 
-pub(super) fn debug(r: &mut Running<'_>) -> bool {
+fn debug(r: &mut Running<'_>) -> bool {
     let access = DrAccess(r.window.vmcs.read(EXIT_QUALIFICATION));
     if super::cpl(r) != 0 {
         return fault(r, vector::GP, 0);
@@ -102,6 +116,26 @@ fn load_debug_registers(r: &mut Running<'_>) {
     if r.core.guest.dr_loaded {
         if let Some(host) = r.window.host() {
             host.load_debug_registers(&r.core.guest.dr);
+        }
+    }
+}
+
+/// A general register by its number; RSP is in the VMCS.
+fn gpr(r: &Running<'_>, number: u8) -> u64 {
+    match usize::from(number) {
+        RSP => r.window.vmcs.read(GUEST_RSP),
+        n => r.core.gprs.get(n).copied().unwrap_or(0),
+    }
+}
+
+/// Sets a general register by its number.
+fn set_gpr(r: &mut Running<'_>, number: u8, value: u64) {
+    match usize::from(number) {
+        RSP => r.window.vmcs.write(GUEST_RSP, value),
+        n => {
+            if let Some(gpr) = r.core.gprs.get_mut(n) {
+                *gpr = value;
+            }
         }
     }
 }

@@ -242,6 +242,39 @@ pub fn registers_keep() -> Verdict {
     Pass
 }
 
+/// MOV to and from a register that exits, by each general register.
+pub fn any_general_register() -> Verdict {
+    let cr0 = cpu::cr0();
+    macro_rules! by {
+        ($($register:literal)*) => {$(
+            let (dr, cr): (u64, u64);
+            // SAFETY: DR1 breaks nowhere, the guest may run without caches; the register has its old value again.
+            unsafe {
+                asm!(concat!("push ", $register),
+                     concat!("mov ", $register, ", 0x12345678"),
+                     concat!("mov dr1, ", $register),
+                     concat!("mov ", $register, ", 0"),
+                     concat!("mov ", $register, ", dr1"),
+                     concat!("push ", $register),
+                     concat!("mov ", $register, ", cr0"),
+                     concat!("bts ", $register, ", 30"),
+                     concat!("mov cr0, ", $register),
+                     concat!("mov ", $register, ", [rsp + 8]"),
+                     "pop {dr}", "mov {cr}, cr0", "add rsp, 8",
+                     dr = out(reg) dr, cr = out(reg) cr);
+            }
+            cpu::set_cr0(cr0);
+            assert_eq!((dr, cr), (0x1234_5678, cr0 | cpu::CR0_CD), $register);
+        )*};
+    }
+    by!("rax" "rcx" "rdx" "rbx" "rbp" "rsi" "rdi" "r8" "r9" "r10" "r11" "r12" "r13" "r14" "r15");
+    let (rsp, dr): (u64, u64);
+    // SAFETY: as above.
+    unsafe { asm!("mov dr1, rsp", "mov {0}, rsp", "mov {1}, dr1", out(reg) rsp, out(reg) dr) };
+    assert_eq!(dr, rsp, "rsp");
+    Pass
+}
+
 pub fn register_faults() -> Verdict {
     fault(probe::set_dr6(1 << 32), idt::GP, "DR6 bit 32");
     fault(probe::set_dr7(1 << 32 | DR7_RESET), idt::GP, "DR7 bit 32");

@@ -34,6 +34,7 @@ image!(
         test!(data_breakpoint, "-", debug::data_breakpoint),
         test!(general_detect, "-", debug::general_detect),
         test!(debug_registers_keep, "-", debug::registers_keep),
+        test!(any_general_register, "-", debug::any_general_register),
         test!(debug_register_faults, "-", debug::register_faults),
         test!(icebp, "-", debug::icebp),
         test!(double_fault, "-", nested::double_fault),
