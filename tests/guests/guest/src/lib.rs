@@ -76,6 +76,7 @@ pub mod expect;
 pub mod harness;
 pub mod hv;
 pub mod idt;
+pub mod measure;
 mod mem;
 pub mod msr;
 pub mod paging;

@@ -3,19 +3,15 @@
 #![no_std]
 #![no_main]
 
-#[allow(dead_code)] // One row, one kind of it.
-#[path = "bench/measure.rs"]
-mod measure;
-
 use core::ptr::read_volatile;
-use guest::{image, test, Pass, Verdict};
+use guest::{image, measure::measure_with, test, Pass, Verdict};
 
 /// The machine has 512 MiB; the tests' library and the firmware have touched some of the first 64.
 const FIRST: u64 = 64 << 20;
 const PAGES: usize = 192;
 
 fn first_touch() -> Verdict {
-    measure::measure_with("first_touch_2m", PAGES, |i| {
+    measure_with("first_touch_2m", PAGES, |i| {
         // SAFETY: RAM that nothing else uses.
         unsafe { read_volatile((FIRST + ((i as u64) << 21)) as *const u8) };
     });

@@ -5,8 +5,6 @@
 
 #[path = "bench/calls.rs"]
 mod calls;
-#[path = "bench/measure.rs"]
-mod measure;
 
 use guest::{image, test, Verdict};
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! Cluster IPIs and flushes by hypercall.
 
-use crate::measure::measure;
 use core::sync::atomic::{AtomicU32, Ordering};
+use guest::measure::measure;
 use guest::{apic, cpu, cpuid, hv, idt, paging, require, smp, Pass, Verdict};
 
 /// Names of the rows: an IPI, a flush of everything, a flush of a page.

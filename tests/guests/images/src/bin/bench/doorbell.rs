@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! Writes that signal an ioeventfd: QEMU's `pci-testdev` has registers for it in memory and in ports.
 
-use crate::measure::measure;
 use core::ptr::{read_volatile, write_volatile};
+use guest::measure::measure;
 use guest::{cpu, require, Pass, Verdict};
 
 /// Vendor and device of `pci-testdev`.

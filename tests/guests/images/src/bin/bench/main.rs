@@ -5,15 +5,14 @@
 
 mod calls;
 mod doorbell;
-mod measure;
 
 use core::arch::asm;
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use guest::measure::{measure, measure_with, samples};
 use guest::{
     apic, cpu, cpuid, hv, idt, image, msr, paging, percpu, probe, require, smp, synic, test, Pass,
     Verdict,
 };
-use measure::{measure, measure_with, samples};
 
 fn bench_nothing() -> Verdict {
     measure("nothing", || ());

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0 OR MIT
 //! Rows of a benchmark.
 
+use crate::{cpu, say};
 use core::cell::UnsafeCell;
-use guest::{cpu, say};
 
 /// Samples of a row, if nothing else is said.
 pub const N: usize = 2000;
