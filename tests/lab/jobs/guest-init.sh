@@ -122,9 +122,28 @@ level_interrupts() {
 	grep eth0 /proc/interrupts
 	awk '/IO-APIC.*fasteoi.*eth0/ { for (i = 2; i <= NF && $i ~ /^[0-9]+$/; i++) sum += $i } END { exit sum < 100 }' /proc/interrupts
 }
+# monitor COMMAND: the job gives QEMU's monitor this command.
+monitor() { echo "monitor: $1" > /dev/console; }
 keyboard() {
 	cat /proc/bus/input/devices
-	grep -q 'Name="QEMU QEMU USB Keyboard"' /proc/bus/input/devices
+	event=$(grep -A 4 'Name="QEMU QEMU USB Keyboard"' /proc/bus/input/devices | sed -n 's/.*\(event[0-9]*\).*/\1/p')
+	monitor "sendkey a"
+	# Type 1 (a key), code 30 (A), value 1 (pressed), behind the time stamp of the second event.
+	timeout 30 dd if="/dev/input/$event" bs=24 count=2 2> /dev/null | od -A n -t u2 -j 40 -N 6 | grep ' 1 *30 *1$'
+}
+# QEMU stops the machine for 4 seconds.
+stands_still() {
+	rtc=/sys/class/rtc/rtc0/since_epoch
+	monitor stop
+	longest=0 last=$(cat $rtc)
+	for _ in $(seq 50); do
+		usleep 100000
+		now=$(cat $rtc)
+		[ $((now - last)) -le "$longest" ] || longest=$((now - last))
+		last=$now
+	done
+	echo "longest gap: $longest s"
+	[ "$longest" -ge 3 ] && [ "$longest" -le 8 ]
 }
 # From a program that QEMU starts on the host for each connection.
 download() {
@@ -215,8 +234,34 @@ devices)
 	check "virtio-rng" - random_bytes
 	check "e1000: 1 MiB by TCP" - download
 	check "e1000: level-triggered interrupts" - level_interrupts
-	check "xHCI: a USB keyboard" - keyboard
+	check "xHCI: a key of a USB keyboard" - keyboard
+	check "stop, cont" - stands_still
 	check "timers tick on every VP" - timers_tick
+	finish
+	poweroff -f
+	;;
+efi)
+	check "the firmware is UEFI" - test -d /sys/firmware/efi
+	check "CPU count" - cpu_count
+	check "every VP computes the same" - every_cpu_computes
+	check "timers tick on every VP" - timers_tick
+	check "virtio-blk: write, read back, compare" - disk_keeps_data
+	finish
+	poweroff -f
+	;;
+pcload)
+	# As long as below, while disk and network are busy, too.
+	touch /tmp/busy
+	while [ -e /tmp/busy ]; do disk_keeps_data && echo || echo failed; done > /tmp/disk.log 2>&1 &
+	while [ -e /tmp/busy ]; do download > /dev/null && echo || echo failed; done > /tmp/net.log 2>&1 &
+	check "stress-ng --verify: cpu, vm, matrix, futex" - \
+		stress-ng --verify --timeout 50s --cpu 1 --vm 1 --vm-bytes 32M --matrix 1 --futex 1
+	rm /tmp/busy
+	wait
+	for log in disk net; do
+		check "$log: 3 times or more" - test "$(wc -l < /tmp/$log.log)" -ge 3
+		check "$log: without error" - sh -c "! grep -m 5 . /tmp/$log.log"
+	done
 	finish
 	poweroff -f
 	;;

@@ -39,6 +39,8 @@ pub enum Initramfs {
     Pc,
     /// And for more of its devices.
     Devices,
+    /// Those for the PC, and stress-ng.
+    PcLoad,
 }
 
 /// The stock kernel and an initramfs for the tests in it, for `/data`.
@@ -46,7 +48,7 @@ pub fn linux(dir: &Path, kind: Initramfs) -> Result<Vec<(PathBuf, String)>> {
     let initrd = dir.join("guest-initrd");
     let modules: &[&str] = match kind {
         Initramfs::Plain | Initramfs::Load => &["virtio_mmio", "virtio_blk", "ext4"],
-        Initramfs::Pc => &["virtio_pci", "virtio_blk", "virtio_net", "ext4"],
+        Initramfs::Pc | Initramfs::PcLoad => &["virtio_pci", "virtio_blk", "virtio_net", "ext4"],
         Initramfs::Devices => &[
             "virtio_pci",
             "virtio_rng",
@@ -62,7 +64,7 @@ pub fn linux(dir: &Path, kind: Initramfs) -> Result<Vec<(PathBuf, String)>> {
     };
     let modules: Vec<String> = modules.iter().map(|name| name.to_string()).collect();
     let mut files = Vec::new();
-    if kind == Initramfs::Load {
+    if matches!(kind, Initramfs::Load | Initramfs::PcLoad) {
         files.push((
             PathBuf::from("/usr/bin/stress-ng"),
             "usr/bin/stress-ng".to_string(),
@@ -85,6 +87,15 @@ pub fn qemu() -> Vec<(PathBuf, String)> {
     .iter()
     .map(|path| (PathBuf::from(path), path[1..].to_string()))
     .collect()
+}
+
+/// UEFI firmware for it.
+pub fn ovmf() -> Vec<(PathBuf, String)> {
+    ["CODE", "VARS"]
+        .iter()
+        .map(|part| format!("/usr/share/OVMF/OVMF_{part}_4M.fd"))
+        .map(|path| (PathBuf::from(&path), path[1..].to_string()))
+        .collect()
 }
 
 /// The stock kernel alone.

@@ -5,6 +5,7 @@ mod bochs;
 mod cargo;
 mod check;
 mod differences;
+mod disk;
 mod guest;
 mod host;
 mod image;

@@ -52,6 +52,10 @@ pub enum Need {
     LinuxGuest(Initramfs),
     /// Debian's QEMU under /data.
     Qemu,
+    /// UEFI firmware there.
+    Ovmf,
+    /// A disk with GRUB and Debian, as /data/debian.img.
+    BiosDisk,
     /// The list of where KVM and hvrs differ, in /job: what runs is KVM, and its results are judged by it.
     Differences,
     /// KVM itself: something runs on it.
@@ -166,6 +170,29 @@ pub const BOOTS: &[Boot] = &[
         name: "qemu-devices",
         argument: "devices:2",
         needs: &[Need::LinuxGuest(Initramfs::Devices), Need::Qemu],
+        ..QEMU_LONG
+    },
+    Boot {
+        name: "qemu-load",
+        argument: "load:4",
+        needs: &[Need::LinuxGuest(Initramfs::PcLoad), Need::Qemu],
+        ..QEMU_LONG
+    },
+    Boot {
+        name: "qemu-bios",
+        argument: "bios:2",
+        needs: &[Need::Qemu, Need::BiosDisk, Need::Lab],
+        ..QEMU_LONG
+    },
+    Boot {
+        name: "qemu-efi",
+        argument: "efi:2",
+        needs: &[
+            Need::LinuxGuest(Initramfs::Pc),
+            Need::Qemu,
+            Need::Ovmf,
+            Need::Lab,
+        ],
         ..QEMU_LONG
     },
     Boot {

@@ -16,7 +16,7 @@ use crate::place::{self, built};
 use crate::protocol::Reader;
 use crate::report::{self, Row};
 use crate::suites::{Boot, Need, BOOTS, PACKAGES};
-use crate::{cargo, check, guest, host, matrix};
+use crate::{cargo, check, disk, guest, host, matrix};
 
 /// Where the results go.
 const RESULTS: &str = "build/test-results.json";
@@ -145,6 +145,8 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
                 .push((built("mshv-ioctls"), "mshv-ioctls".to_string())),
             Need::LinuxGuest(kind) => job.data.extend(guest::linux(&dir, *kind)?),
             Need::Qemu => job.data.extend(guest::qemu()),
+            Need::Ovmf => job.data.extend(guest::ovmf()),
+            Need::BiosDisk => job.data.push(disk::bios(&dir)?),
             Need::Differences | Need::Kvm | Need::Lab => {}
         }
     }
