@@ -127,15 +127,18 @@ monitor() { echo "monitor: $1" > /dev/console; }
 keyboard() {
 	cat /proc/bus/input/devices
 	event=$(grep -A 4 'Name="QEMU QEMU USB Keyboard"' /proc/bus/input/devices | sed -n 's/.*\(event[0-9]*\).*/\1/p')
+	timeout 30 dd if="/dev/input/$event" of=/tmp/events bs=24 count=2 2> /dev/null &
+	sleep 1
 	monitor "sendkey a"
+	wait $!
 	# Type 1 (a key), code 30 (A), value 1 (pressed), behind the time stamp of the second event.
-	timeout 30 dd if="/dev/input/$event" bs=24 count=2 2> /dev/null | od -A n -t u2 -j 40 -N 6 | grep ' 1 *30 *1$'
+	od -A n -t u2 -j 40 -N 6 /tmp/events | grep ' 1 *30 *1$'
 }
 # QEMU stops the machine for 4 seconds.
 stands_still() {
 	rtc=/sys/class/rtc/rtc0/since_epoch
-	monitor stop
 	longest=0 last=$(cat $rtc)
+	monitor stop
 	for _ in $(seq 50); do
 		usleep 100000
 		now=$(cat $rtc)
@@ -241,6 +244,7 @@ devices)
 	poweroff -f
 	;;
 efi)
+	echo # behind what the firmware wrote
 	check "the firmware is UEFI" - test -d /sys/firmware/efi
 	check "CPU count" - cpu_count
 	check "every VP computes the same" - every_cpu_computes

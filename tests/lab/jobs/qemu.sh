@@ -9,7 +9,7 @@ dd if=/dev/urandom of=download bs=64k count=16 2> /dev/null
 # monitored ARGUMENT...: QEMU, whose monitor is given what the guest prints behind "monitor: ". A stopped guest goes on after 4 seconds.
 monitored() {
 	mkfifo monitor.in monitor.out
-	cat monitor.out > /dev/null &
+	cat monitor.out > monitor &
 	exec 3<> monitor.in
 	{
 		qemu -serial stdio -monitor pipe:monitor "$@"
@@ -69,7 +69,7 @@ for spec in "$@"; do
 		;;
 	devices:*)
 		for disk in ahci nvme; do dd if=/dev/zero of=$disk.img bs=1M count=0 seek=16 2> /dev/null; done
-		run "devices, ${spec#*:} VPs" 0 monitored -accel mshv -machine q35 -m 256 -smp "${spec#*:}" -nodefaults -display none -no-reboot \
+		run "devices, ${spec#*:} VPs" 0 monitored -accel mshv -machine q35,i8042=off -m 256 -smp "${spec#*:}" -nodefaults -display none -no-reboot \
 			-drive if=none,id=ahci,file=ahci.img,format=raw -device ide-hd,bus=ide.0,drive=ahci \
 			-drive if=none,id=nvme,file=nvme.img,format=raw -device nvme,serial=1,drive=nvme \
 			-device virtio-rng-pci -device qemu-xhci -device usb-kbd -device e1000,netdev=net,romfile= \
@@ -87,13 +87,11 @@ for spec in "$@"; do
 		;;
 	efi:*)
 		dd if=/dev/zero of=disk.img bs=1M count=0 seek=16 2> /dev/null
-		cp "$DATA/usr/share/OVMF/OVMF_VARS_4M.fd" vars.fd
 		run "OVMF, ${spec#*:} VPs" 0 qemu -accel mshv -machine q35 -m 384 -smp "${spec#*:}" -nodefaults -display none -no-reboot -serial stdio \
-			-drive if=pflash,format=raw,readonly=on,file="$DATA/usr/share/OVMF/OVMF_CODE_4M.fd" \
-			-drive if=pflash,format=raw,file=vars.fd -drive file=disk.img,format=raw,if=virtio \
+			-bios "$DATA/usr/share/ovmf/OVMF.fd" -drive file=disk.img,format=raw,if=virtio \
 			-kernel "$DATA/vmlinuz" -initrd "$DATA/guest-initrd" \
 			-append "$common lab.test=efi lab.cpus=${spec#*:}"
-		rm -f disk.img vars.fd
+		rm -f disk.img
 		;;
 	load:*)
 		dd if=/dev/zero of=disk.img bs=1M count=0 seek=16 2> /dev/null

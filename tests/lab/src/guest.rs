@@ -89,13 +89,10 @@ pub fn qemu() -> Vec<(PathBuf, String)> {
     .collect()
 }
 
-/// UEFI firmware for it.
-pub fn ovmf() -> Vec<(PathBuf, String)> {
-    ["CODE", "VARS"]
-        .iter()
-        .map(|part| format!("/usr/share/OVMF/OVMF_{part}_4M.fd"))
-        .map(|path| (PathBuf::from(&path), path[1..].to_string()))
-        .collect()
+/// UEFI firmware for it. As a ROM: QEMU 11.1 cannot have flash memory with mshv, it removes the same region twice.
+pub fn ovmf() -> (PathBuf, String) {
+    let path = "/usr/share/ovmf/OVMF.fd";
+    (PathBuf::from(path), path[1..].to_string())
 }
 
 /// The stock kernel alone.

@@ -145,7 +145,7 @@ fn run_boot(boot: &Boot) -> Result<Vec<Row>> {
                 .push((built("mshv-ioctls"), "mshv-ioctls".to_string())),
             Need::LinuxGuest(kind) => job.data.extend(guest::linux(&dir, *kind)?),
             Need::Qemu => job.data.extend(guest::qemu()),
-            Need::Ovmf => job.data.extend(guest::ovmf()),
+            Need::Ovmf => job.data.push(guest::ovmf()),
             Need::BiosDisk => job.data.push(disk::bios(&dir)?),
             Need::Differences | Need::Kvm | Need::Lab => {}
         }
