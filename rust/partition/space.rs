@@ -85,6 +85,17 @@ impl NoMemory {
     };
 }
 
+/// What is done to many leaves.
+#[derive(Clone, Copy)]
+enum Sweep {
+    /// They go; while accesses are tracked, what they know of those is noted.
+    Zap,
+    /// They go.
+    Forget,
+    /// They tell of accesses from now on.
+    BeginTracking,
+}
+
 /// One guest-physical address space.
 #[pin_data]
 pub(crate) struct Space {
@@ -256,34 +267,50 @@ impl Space {
     }
 
     fn zap_locked(&self, tree: &mut Tree, range: GpaRange) {
-        let Some(ept) = &mut tree.ept else {
-            return;
-        };
-        let (tracking, user) = (self.is_tracking(), &tree.user);
-        let mut dirty = false;
+        let mut from = Some(range.start());
+        while let Some(start) = from {
+            from = self.sweep_locked(tree, GpaRange::new(start, range.end()), Sweep::Zap);
+        }
+    }
+
+    /// Does that to the leaves of `range`, until the lock should be given back by who can. Where to go on.
+    fn sweep_locked(&self, tree: &mut Tree, range: GpaRange, what: Sweep) -> Option<Gpa> {
+        const STEPS: usize = 64;
+        let ept = tree.ept.as_mut()?;
+        let user = &tree.user;
+        let notes = matches!(what, Sweep::Zap) && self.is_tracking();
         let mut from = range.start();
-        loop {
+        let mut next = None;
+        let mut changed = false;
+        for _ in 0..STEPS {
             let rest = GpaRange::new(from, range.end());
-            let progress = ept.unmap(&mut tree.frames, rest, ZAP_BUDGET, |leaf| {
-                if tracking {
-                    tracking::note(user, leaf);
+            let progress = match what {
+                Sweep::Zap | Sweep::Forget => {
+                    ept.unmap(&mut tree.frames, rest, ZAP_BUDGET, |leaf| {
+                        if notes {
+                            tracking::note(user, leaf);
+                        }
+                    })
                 }
-            });
-            dirty |= progress.any;
-            if dirty && (tree.frames.retired_full() || progress.next.is_none()) {
+                Sweep::BeginTracking => ept.begin_tracking(&mut tree.frames, rest, ZAP_BUDGET),
+            };
+            changed |= progress.any;
+            next = progress.next;
+            if changed && tree.frames.retired_full() {
                 self.flush();
                 tree.frames.free_retired();
-                dirty = false;
+                changed = false;
             }
-            match progress.next {
+            match next {
                 Some(next) => from = next,
                 None => break,
             }
         }
-        if tree.frames.has_retired() {
+        if changed || tree.frames.has_retired() {
             self.flush();
             tree.frames.free_retired();
         }
+        next
     }
 
     /// Waits until no VP can use a translation that was taken away before the call. Under the map

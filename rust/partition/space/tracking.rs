@@ -4,7 +4,7 @@
 //! mapped, and mapped writable, only for an access that needs it. What a leaf tells goes to the region's log before the leaf
 //! or its flags go, so that log and leaves together know all.
 
-use super::{Space, Tree, UserRange};
+use super::{Space, Sweep, Tree, UserRange};
 use core::sync::atomic::Ordering;
 use ept::{Gpa, GpaRange, Leaf};
 use kernel::error::{code::EIO, Result};
@@ -32,13 +32,26 @@ pub(super) fn note_page(user: &[UserRange], gpa: u64, accessed: bool, dirty: boo
 }
 
 impl Space {
-    /// Begins or ends tracking, for which all ranges have logs; nothing is known then.
+    /// Begins or ends tracking, for which all ranges have logs; of what was before, nothing is known then. Large pages come back
+    /// when it ends.
     pub(crate) fn track(&self, on: bool) {
+        let what = if on && self.has_access_flags {
+            Sweep::BeginTracking
+        } else {
+            Sweep::Forget
+        };
         let mut tree = self.tree.lock();
         self.tracking.store(on, Ordering::Relaxed);
-        self.zap_locked(&mut tree, GpaRange::ALL);
         for log in tree.user.iter().filter_map(|r| r.log.as_ref()) {
             log.reset();
+        }
+        // What is mapped while the lock is free is as tracking wants it.
+        let end = GpaRange::ALL.end();
+        let mut from = self.sweep_locked(&mut tree, GpaRange::ALL, what);
+        while let Some(start) = from {
+            drop(tree);
+            tree = self.tree.lock();
+            from = self.sweep_locked(&mut tree, GpaRange::new(start, end), what);
         }
     }
 

@@ -24,6 +24,7 @@ take_stock() {
 		line=${line%"$return"}
 		case $line in
 		'<' | '>') stock ;;
+		'monitor: '*) echo "${line#monitor: }" > monitor.in ;;
 		*) echo "$line" ;;
 		esac
 	done
@@ -49,21 +50,31 @@ on_hvrs() {
 	hvrsctl start --console stdio --kernel "guests/$1" --debug-exit --cpus "$2" --memory 128M < /dev/null 2>&1 | take_stock
 }
 
-# boot COUNTERS CPU ARGUMENT...: Debian's stock kernel in QEMU, from QEMU's start to the first process, and the exits until then.
+# boot COUNTERS CPU ARGUMENT...: Debian's stock kernel in QEMU, from QEMU's start to the first process, and the exits until then; then reads
+# of its disk, which begin with an ioeventfd and end with an irqfd.
 boot() {
 	counters=$1 cpu=$2 start=$(tsc)
 	shift 2
 	stock
-	pc "$cpu" 256 "$@" -kernel "$DATA/vmlinuz" -initrd "$DATA/guest-initrd" \
-		-append "console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm lab.test=nothing" |
+	pc "$cpu" 256 "$@" -object iothread,id=io -device virtio-blk-pci,drive=disk,iothread=io -drive if=none,id=disk,file=disk.img,format=raw -kernel "$DATA/vmlinuz" -initrd "$DATA/guest-initrd" \
+		-append "console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm lab.test=bench" |
 		while read -r line; do
 			case $line in
 			userspace*)
-				echo "boot $start $(tsc)"
+				echo "span linux_boot 1 $start $(tsc)"
 				stock
 				counts
 				# shellcheck disable=SC2086
 				grep -H . $counters | sed 's/^/exits /'
+				;;
+			'<'*)
+				stock
+				start=$(tsc)
+				;;
+			'>'*)
+				echo "span virtio_blk_read_4k 1000 $start $(tsc)"
+				stock
+				counts
 				;;
 			esac
 		done
@@ -76,6 +87,10 @@ all() {
 	echo always > $huge
 	micro 512 bench2m 1 "$@" -machine memory-backend=ram -object memory-backend-ram,id=ram,size=512M,prealloc=on
 	echo never > $huge
+	mkfifo monitor.in monitor.out
+	cat monitor.out > monitor &
+	micro 512 benchlog 1 "$@" -monitor pipe:monitor
+	rm monitor*
 }
 kvm_cpu=host,hv-relaxed,hv-vapic,hv-time,hv-vpindex,hv-runtime,hv-frequencies,hv-tlbflush,hv-ipi,hv-synic,hv-stimer,hv-stimer-direct
 
@@ -86,6 +101,7 @@ insmod hvrs.ko || exit
 echo "begin hvrs"
 on_hvrs bench 2
 on_hvrs bench8 8
+dd if=/dev/urandom of=disk.img bs=1M count=4 2> /dev/null
 # Whoever boots first would read them from the disk.
 cat "$DATA/vmlinuz" "$DATA/guest-initrd" > /dev/null
 echo "begin qemu"

@@ -184,12 +184,13 @@ impl Results {
                 figure.runs = runs;
                 self.uncounted.push(name.to_string());
             }
-            ["boot", start, end] => {
+            ["span", name, runs, start, end] => {
                 let ticks = words_of(end)?.first()? - words_of(start)?.first()?;
-                let figure = self.figure(BOOT)?;
-                figure.ticks = ticks;
-                figure.runs = 1.0;
-                self.uncounted.push(BOOT.to_string());
+                let runs: u64 = runs.parse().ok()?;
+                let figure = self.figure(name)?;
+                figure.ticks = ticks.checked_div(runs)?;
+                figure.runs = runs as f64;
+                self.uncounted.push(name.to_string());
             }
             ["counts", stock] => {
                 let stock = words_of(stock)?;
@@ -255,7 +256,7 @@ pub fn run() -> Result<bool> {
         script: fs::read_to_string("tests/lab/jobs/bench.sh")?,
         ..Job::default()
     };
-    for name in ["bench", "bench8", "bench2m"] {
+    for name in ["bench", "bench8", "bench2m", "benchlog"] {
         let path = Path::new("build/guests/release").join(name);
         job.files.push((path, format!("guests/{name}")));
     }

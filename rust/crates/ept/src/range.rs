@@ -42,6 +42,24 @@ impl Ept {
         })
     }
 
+    /// Makes the CPU's flags tell of accesses from now on, by pages of 4 KiB: clears those of small leaves and zaps large ones.
+    /// Only where the CPU has them. As after [`Self::unmap`], flush when `any` is set.
+    pub fn begin_tracking(
+        &mut self,
+        frames: &mut impl Frames,
+        range: GpaRange,
+        budget: usize,
+    ) -> Progress {
+        self.sweep(frames, range, budget, |table, slot, gpa| {
+            let small = PageSize::from_level(slot.level) == PageSize::Size4K;
+            table.update(index(gpa, slot.level), |e| match small {
+                true => e.without_accessed().without_dirty(),
+                false => Entry::ABSENT,
+            });
+            true
+        })
+    }
+
     /// Frees the empty tables of `range`. When `any` is set: flush before they are reused.
     pub fn prune(&mut self, frames: &mut impl Frames, range: GpaRange, budget: usize) -> Progress {
         self.sweep(frames, range, budget, |_, _, _| false)

@@ -210,6 +210,25 @@ impl World {
         assert_eq!(progress.any, any);
     }
 
+    fn begin_tracking(&mut self) {
+        if !self.hardware {
+            return;
+        }
+        let range = self.range();
+        let hit = self.hit(range);
+        for gpa in &hit {
+            if self.pages[gpa].leaf.1 == 4096 {
+                self.pages.get_mut(gpa).unwrap().dirty = false;
+            } else {
+                self.pages.remove(gpa);
+            }
+        }
+        let progress = self.ept.begin_tracking(&mut self.frames, range, WHOLE);
+        assert!(progress.any || hit.is_empty());
+        self.frames.flushed();
+        assert!(!self.ept.test_accessed(&self.frames, range, WHOLE).any);
+    }
+
     fn clear_accessed(&mut self) {
         // Does not change what is mapped: whatever was put aside is still told by walk().
         let range = self.range();
@@ -247,13 +266,14 @@ impl World {
     }
 
     fn step(&mut self) {
-        match self.random.below(16) {
+        match self.random.below(17) {
             0..=7 => self.map(),
             8 | 9 => self.write(),
             10 | 11 => self.unmap(),
             12 => self.protect(),
             13 => self.clear_dirty(),
             14 => self.clear_accessed(),
+            15 => self.begin_tracking(),
             _ => {
                 let progress = self.ept.prune(&mut self.frames, GpaRange::ALL, WHOLE);
                 assert_eq!(progress.any, !self.frames.deferred.is_empty());

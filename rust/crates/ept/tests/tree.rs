@@ -333,6 +333,27 @@ fn hardware_flags_survive_and_are_read() {
 }
 
 #[test]
+fn tracking_begins_with_small_clean_leaves() {
+    let (mut frames, mut ept) = tree(CONFIG);
+    ept.map(
+        &mut frames,
+        Gpa(M2),
+        &ram(M2, PageSize::Size2M, Rights::RWX),
+    )
+    .unwrap();
+    ept.map(&mut frames, Gpa(0x1000), &page(0x1000)).unwrap();
+    frames.set_flags(ept.root(), 0x1000, 0x300);
+    assert!(ept.begin_tracking(&mut frames, all(), ALL).any);
+    frames.flushed();
+    assert!(ept.walk(&frames, Gpa(M2)).is_none());
+    let leaf = ept.walk(&frames, Gpa(0x1000)).unwrap();
+    assert_eq!(
+        (leaf.rights, leaf.dirty, leaf.accessed),
+        (Rights::RWX, false, false)
+    );
+}
+
+#[test]
 fn without_hardware_flags_rights_stand_in() {
     let (mut frames, mut ept) = tree(EptConfig {
         accessed_dirty: false,
