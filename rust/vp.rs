@@ -45,6 +45,7 @@ use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::{Arc, ArcBorrow, SpinLock};
 use message::Message;
+use registers::Stale;
 use shared::VpShared;
 use vapic::Lapic;
 use vmxdef::exit::ExitReason;
@@ -605,9 +606,8 @@ impl Vp {
                 registers::page::take(page, core, vmcs);
             }
             let r = f(core, vmcs);
-            if ::core::mem::take(&mut core.register_page_stale) {
-                registers::page::fill_all(page, core, vmcs);
-            }
+            let stale = ::core::mem::replace(&mut core.register_page_stale, Stale::No);
+            registers::page::refill(page, core, vmcs, stale);
             r
         })
     }
@@ -746,7 +746,7 @@ impl FileOps for VpFile {
                 // may want. That thread fills the page at the next intercept.
                 if let Some(mut own) = vp.own.try_lock() {
                     vp.with_vmcs_of(&mut own, &this.partition, |core, vmcs| {
-                        registers::page::fill_all(&vp.register_page, core, vmcs);
+                        registers::page::refill(&vp.register_page, core, vmcs, Stale::All);
                     })?;
                 }
                 Ok(())

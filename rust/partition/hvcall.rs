@@ -8,7 +8,7 @@
 use super::{cpuid, gpa, intercept, ports, property, synic, Partition};
 use crate::machine::Machine;
 use crate::sys::bindings::mshv_root_hvcall;
-use crate::sys::user;
+use crate::sys::user::{self, Room};
 use crate::vp::registers;
 use crate::vp::Vp;
 use hv1::hypercall::{check_parent_call, CallId};
@@ -53,11 +53,11 @@ fn run(subject: &Subject<'_>, arg: usize) -> Result<isize> {
     {
         return Err(EINVAL);
     }
-    let mut input = KVec::from_elem(0u8, call.in_sz as usize, GFP_KERNEL_ACCOUNT)?;
-    user::read_bytes(call.in_ptr as usize, &mut input)?;
-    let mut output = KVec::from_elem(0u8, call.out_sz as usize, GFP_KERNEL_ACCOUNT)?;
+    let (mut input, mut output) = (Room::new(), Room::new());
+    let input = input.read(call.in_ptr as usize, call.in_sz as usize)?;
+    let output = output.zeroed(call.out_sz as usize)?;
     let mut done = 0;
-    let result = dispatch(subject, &call, &input, &mut output, &mut done);
+    let result = dispatch(subject, &call, input, output, &mut done);
     let status = match result {
         Ok(()) => HV_STATUS_SUCCESS,
         Err(status) => status,
@@ -67,7 +67,7 @@ fn run(subject: &Subject<'_>, arg: usize) -> Result<isize> {
     user::write(arg, &call)?;
     if status.is_success() {
         if call.out_sz != 0 {
-            user::write_bytes(call.out_ptr as usize, &output)?;
+            user::write_bytes(call.out_ptr as usize, output)?;
         }
         return Ok(0);
     }

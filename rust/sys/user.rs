@@ -2,7 +2,10 @@
 
 //! Copies between the kernel and the calling process; each byte is read once.
 
+use core::mem::MaybeUninit;
+use kernel::alloc::KVec;
 use kernel::error::Result;
+use kernel::prelude::*;
 use kernel::uaccess::{UserPtr, UserSlice};
 
 /// Plain data that any bytes make valid and that has no padding.
@@ -44,11 +47,11 @@ plain!(
 
 /// Reads a `T` at the user address `addr`. EFAULT.
 pub(crate) fn read<T: Plain>(addr: usize) -> Result<T> {
-    let mut value = core::mem::MaybeUninit::<T>::uninit();
+    let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: The bytes of `value`; any bytes make a T.
     let bytes = unsafe {
         core::slice::from_raw_parts_mut(
-            value.as_mut_ptr().cast::<core::mem::MaybeUninit<u8>>(),
+            value.as_mut_ptr().cast::<MaybeUninit<u8>>(),
             core::mem::size_of::<T>(),
         )
     };
@@ -76,6 +79,48 @@ pub(crate) fn read_bytes(addr: usize, to: &mut [u8]) -> Result {
     UserSlice::new(UserPtr::from_addr(addr), to.len())
         .reader()
         .read_slice(to)
+}
+
+/// Room for the bytes of an argument; few of them cost no allocation.
+pub(crate) struct Room {
+    here: [MaybeUninit<u8>; 640],
+    there: KVec<u8>,
+}
+
+impl Room {
+    /// Empty.
+    #[inline(always)]
+    pub(crate) fn new() -> Self {
+        let here = [const { MaybeUninit::uninit() }; 640];
+        let there = KVec::new();
+        Self { here, there }
+    }
+
+    fn take(&mut self, len: usize) -> Result<&mut [MaybeUninit<u8>]> {
+        if len > self.here.len() {
+            self.there.reserve(len, GFP_KERNEL_ACCOUNT)?;
+            return self.there.spare_capacity_mut().get_mut(..len).ok_or(ENOMEM);
+        }
+        self.here.get_mut(..len).ok_or(ENOMEM)
+    }
+
+    /// So many zeros. ENOMEM.
+    pub(crate) fn zeroed(&mut self, len: usize) -> Result<&mut [u8]> {
+        let bytes = self.take(len)?;
+        bytes.fill(MaybeUninit::new(0));
+        // SAFETY: All of them are written.
+        Ok(unsafe { &mut *(core::ptr::from_mut(bytes) as *mut [u8]) })
+    }
+
+    /// So many bytes from the user address `addr`. EFAULT, ENOMEM.
+    pub(crate) fn read(&mut self, addr: usize, len: usize) -> Result<&[u8]> {
+        let bytes = self.take(len)?;
+        UserSlice::new(UserPtr::from_addr(addr), len)
+            .reader()
+            .read_raw(bytes)?;
+        // SAFETY: All of them are written.
+        Ok(unsafe { &*(core::ptr::from_ref(bytes) as *const [u8]) })
+    }
 }
 
 /// Writes bytes without a page fault, so also under a spinlock; false: not all of the memory is there now.

@@ -2,6 +2,7 @@
 
 //! The state of a VP that its thread alone changes.
 
+use super::registers::Stale;
 use super::shared::VpShared;
 use crate::machine::Machine;
 use crate::partition::clock::{Clock, TscState};
@@ -93,8 +94,8 @@ pub(crate) struct VpCore {
     pub(crate) thread: ThreadId,
     /// Signals that it had handled then, see [`crate::sys::signals`].
     pub(crate) signals_handled: u32,
-    /// The VMM has set registers by their names, which the register page does not have yet.
-    pub(super) register_page_stale: bool,
+    /// What the VMM has set by names, and the register page does not have yet.
+    pub(super) register_page_stale: Stale,
     /// The VMM has the VP's message and has not run it since.
     pub(crate) intercepted: bool,
     /// What NPIEP forbids may differ from what the VMCS's controls say.
@@ -191,7 +192,7 @@ impl VpCore {
             vmm_completes: None,
             thread: ThreadId::NONE,
             signals_handled: 0,
-            register_page_stale: false,
+            register_page_stale: Stale::No,
             intercepted: false,
             npiep_changed: false,
             synthetic_reset_due: false,

@@ -85,93 +85,144 @@ impl Reach for OwnVp<'_> {
 pub(crate) fn get(
     partition: &Partition,
     vp: &mut impl Reach,
-    names: &[u8],
-    output: &mut [u8],
+    mut names: &[u8],
+    mut output: &mut [u8],
     done: &mut u16,
 ) -> HvResult<()> {
     let config = partition
         .config()
         .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)?;
-    let mut list = names
-        .chunks_exact(4)
-        .zip(output.chunks_exact_mut(16))
-        .peekable();
-    let name_at = |name: &[u8]| {
-        let name = u32::read(name).ok_or(HV_STATUS_INVALID_PARAMETER)?;
-        place(name).ok_or(HV_STATUS_INVALID_PARAMETER)
-    };
-    while let Some((name, _)) = list.peek() {
-        let place = name_at(name)?;
+    while let Some((name, more)) = names.split_first_chunk() {
+        let place = place_of(name)?;
         if let Some(value) = outside(partition, vp, config, &place) {
-            if let Some((_, out)) = list.next() {
-                value?.write(out).ok_or(HV_STATUS_INVALID_PARAMETER)?;
-                *done += 1;
-            }
+            output = put(output, value?)?;
+            names = more;
+            *done += 1;
             continue;
         }
         // One window for all that are in the VMCS.
-        vp.vmcs(partition, |core, vmcs| -> HvResult<()> {
-            while let Some((name, out)) =
-                list.next_if(|(name, _)| !name_at(name).is_ok_and(|p| p.is_outside()))
-            {
-                let value = read(core, vmcs, config, &name_at(name)?)?;
-                value.write(out).ok_or(HV_STATUS_INVALID_PARAMETER)?;
-                *done += 1;
-            }
-            Ok(())
-        })
-        .map_err(|_| HV_STATUS_OPERATION_FAILED)??;
+        (names, output) = vp
+            .vmcs(partition, |core, vmcs| {
+                while let Some((name, more)) = names.split_first_chunk() {
+                    let place = place_of(name)?;
+                    if place.is_outside() {
+                        break;
+                    }
+                    output = put(output, read(core, vmcs, config, &place)?)?;
+                    names = more;
+                    *done += 1;
+                }
+                Ok((names, output))
+            })
+            .map_err(|_| HV_STATUS_OPERATION_FAILED)??;
     }
     Ok(())
+}
+
+fn place_of(name: &[u8; 4]) -> HvResult<Place> {
+    place(u32::from_le_bytes(*name)).ok_or(HV_STATUS_INVALID_PARAMETER)
+}
+
+/// Puts the value at the front; what is behind it.
+fn put(output: &mut [u8], value: HvRegisterValue) -> HvResult<&mut [u8]> {
+    let (out, rest) = output
+        .split_at_mut_checked(HvRegisterValue::SIZE)
+        .ok_or(HV_STATUS_INVALID_PARAMETER)?;
+    value.write(out).ok_or(HV_STATUS_INVALID_PARAMETER)?;
+    Ok(rest)
 }
 
 /// HvCallSetVpRegisters: `list` is of HV_REGISTER_ASSOC.
 pub(crate) fn set<V: Reach>(
     partition: &Partition,
     vp: &mut V,
-    list: &[u8],
+    mut list: &[u8],
     done: &mut u16,
 ) -> HvResult<()> {
     let config = partition
         .config()
         .map_err(|_| HV_STATUS_INVALID_PARTITION_STATE)?;
-    let mut list = list.chunks_exact(HvRegisterAssoc::SIZE).peekable();
-    let assoc_at = |bytes: &[u8]| {
-        let assoc = HvRegisterAssoc::read(bytes).ok_or(HV_STATUS_INVALID_PARAMETER)?;
-        let place = place(assoc.name).ok_or(HV_STATUS_INVALID_PARAMETER)?;
-        Ok::<_, HvStatus>((place, assoc.value))
-    };
-    while let Some(bytes) = list.peek() {
-        let (place, value) = assoc_at(bytes)?;
+    while let Some((assoc, more)) = list.split_first_chunk() {
+        let (place, value) = place_and_value(assoc)?;
         if place.is_outside() {
             set_outside(partition, vp, config, &place, value.low)?;
+            list = more;
             *done += 1;
-            list.next();
             continue;
         }
-        vp.vmcs(partition, |core, vmcs| -> HvResult<()> {
-            let mut starts = false;
-            while let Some(bytes) = list.next_if(|b| !assoc_at(b).is_ok_and(|a| a.0.is_outside())) {
-                let (place, value) = assoc_at(bytes)?;
-                write(core, vmcs, config, &place, value)?;
-                starts = match place {
-                    Place::Natural(GUEST_RIP) | Place::Segment(Seg::Cs) => true,
-                    Place::Other(Special::ActivityState) => false,
-                    _ => starts,
-                };
-                *done += 1;
-            }
-            if V::ORIGIN == Origin::Host {
-                core.register_page_stale = true;
-                if starts || core.synthetic_reset_due {
-                    follow_reset(core, vmcs, config, starts);
+        list = vp
+            .vmcs(partition, |core, vmcs| {
+                let mut written = Written::default();
+                let rest = write_front(core, vmcs, config, list, &mut written);
+                *done += written.count;
+                if V::ORIGIN == Origin::Host {
+                    core.register_page_stale = core.register_page_stale.max(written.stale);
+                    if written.starts || core.synthetic_reset_due {
+                        follow_reset(core, vmcs, config, written.starts);
+                    }
                 }
-            }
-            Ok(())
-        })
-        .map_err(|_| HV_STATUS_OPERATION_FAILED)??;
+                rest
+            })
+            .map_err(|_| HV_STATUS_OPERATION_FAILED)??;
     }
     Ok(())
+}
+
+fn place_and_value(assoc: &[u8; HvRegisterAssoc::SIZE]) -> HvResult<(Place, HvRegisterValue)> {
+    let assoc = HvRegisterAssoc::read(assoc).ok_or(HV_STATUS_INVALID_PARAMETER)?;
+    let place = place(assoc.name).ok_or(HV_STATUS_INVALID_PARAMETER)?;
+    Ok((place, assoc.value))
+}
+
+/// What [`write_front`] has written.
+#[derive(Default)]
+struct Written {
+    count: u16,
+    /// RIP or CS came last, with which a VP starts.
+    starts: bool,
+    stale: Stale,
+}
+
+/// Writes the registers at the front of `list` that are in the VMCS or beside it; what is behind them.
+fn write_front<'l>(
+    core: &mut VpCore,
+    vmcs: &CurrentVmcs<'_>,
+    config: &Config,
+    mut list: &'l [u8],
+    written: &mut Written,
+) -> HvResult<&'l [u8]> {
+    while let Some((assoc, more)) = list.split_first_chunk() {
+        let (place, value) = place_and_value(assoc)?;
+        if place.is_outside() {
+            break;
+        }
+        write(core, vmcs, config, &place, value)?;
+        list = more;
+        written.count += 1;
+        match place {
+            Place::Natural(GUEST_RIP) | Place::Segment(Seg::Cs) => written.starts = true,
+            Place::Other(Special::ActivityState) => written.starts = false,
+            _ => {}
+        }
+        let stale = match place.is_general() {
+            true => Stale::General,
+            false => Stale::All,
+        };
+        written.stale = written.stale.max(stale);
+    }
+    Ok(list)
+}
+
+/// What the register page does not have yet of what the VMM has set by names.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Stale {
+    /// Nothing.
+    #[default]
+    No,
+    /// General registers, RIP, RFLAGS.
+    General,
+    /// Others, too.
+    All,
 }
 
 /// Reads a register for which the VMCS is not needed, and locks may be; `None`: it is another.

@@ -3,7 +3,7 @@
 //! The register page: a VP's registers in memory that the VMM maps, so that an intercept costs it
 //! no call to read or set them.
 
-use super::{pending_interruption, segment};
+use super::{pending_interruption, segment, Stale};
 use crate::sys::pages::Pages;
 use crate::vmx::vmcs::CurrentVmcs;
 use crate::vp::core::{VpCore, RSP};
@@ -25,20 +25,32 @@ const SEGMENTS: [Segment; 6] = [
     Segment::Gs,
 ];
 
+/// Reads a field, which the VMM may write to at any time: once.
+macro_rules! get {
+    ($page:ident, $field:ident) => {
+        $page
+            .read_shared(offset_of!(HvVpRegisterPage, $field))
+            .unwrap_or(Wire::ZERO)
+    };
+}
+
+/// Writes fields: a whole page made up first would be copied.
+macro_rules! put {
+    ($page:ident, $($field:ident $([$index:expr])?: $value:expr),+ $(,)?) => {{
+        $($page.write_shared(offset_of!(HvVpRegisterPage, $field) $(+ 8 * $index)?, &$value);)+
+    }};
+}
+
 /// Fills the page but for XMM registers; nothing in it is dirty then.
 pub(in crate::vp) fn fill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>, c: &Capture) {
-    // Field by field: a whole page made up first would be copied.
-    macro_rules! put {
-        ($($field:ident: $value:expr),+ $(,)?) => {
-            $(page.write_shared(offset_of!(HvVpRegisterPage, $field), &$value);)+
-        };
-    }
     let (fs, gs) = (segment(vmcs, Segment::Fs), segment(vmcs, Segment::Gs));
     put! {
+        page,
         version: HV_VP_REGISTER_PAGE_VERSION_1,
         isvalid: 1u8,
         dirty: 0u32,
         gp_registers: core.gprs,
+        gp_registers[RSP]: c.rsp,
         rip: c.context.rip,
         rflags: c.context.rflags,
         segment_registers: [c.es, c.context.cs, c.ss, c.ds, fs, gs],
@@ -52,13 +64,25 @@ pub(in crate::vp) fn fill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>, c
         interrupt_state: c.interrupt_state,
         xfem: core.guest.xcr0,
     }
-    page.write_shared(offset_of!(HvVpRegisterPage, gp_registers) + 8 * RSP, &c.rsp);
 }
 
-/// Fills the page between runs.
-pub(in crate::vp) fn fill_all(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>) {
-    fill(page, core, vmcs, &Capture::new(core, vmcs, None));
-    fill_xmm(page, core);
+/// Fills in what the VMM has set, between runs. A page that was not valid becomes so.
+pub(in crate::vp) fn refill(page: &Pages, core: &VpCore, vmcs: &CurrentVmcs<'_>, stale: Stale) {
+    let valid: u8 = get!(page, isvalid);
+    match stale {
+        Stale::No => {}
+        Stale::General if valid != 0 => put! {
+            page,
+            gp_registers: core.gprs,
+            gp_registers[RSP]: vmcs.read(GUEST_RSP),
+            rip: vmcs.read(GUEST_RIP),
+            rflags: vmcs.read(GUEST_RFLAGS),
+        },
+        Stale::General | Stale::All => {
+            fill(page, core, vmcs, &Capture::new(core, vmcs, None));
+            fill_xmm(page, core);
+        }
+    }
 }
 
 /// Fills in XMM0 to XMM5, which the window's end has saved.
@@ -70,15 +94,6 @@ pub(in crate::vp) fn fill_xmm(page: &Pages, core: &VpCore) {
 /// The page is not what the VP has any more: until it is filled, the VMM asks by hypercall.
 pub(in crate::vp) fn invalidate(page: &Pages) {
     page.write_shared(offset_of!(HvVpRegisterPage, isvalid), &0u8);
-}
-
-/// Reads a field, which the VMM may write to at any time: once.
-macro_rules! get {
-    ($page:ident, $field:ident) => {
-        $page
-            .read_shared(offset_of!(HvVpRegisterPage, $field))
-            .unwrap_or(Wire::ZERO)
-    };
 }
 
 /// Whether the VMM has written to it.

@@ -126,6 +126,14 @@ pub(super) fn place(name: u32) -> Option<Place> {
 }
 
 impl Place {
+    /// Whether it is one of those that the register page has as its general registers, RIP and RFLAGS.
+    pub(super) fn is_general(&self) -> bool {
+        matches!(
+            self,
+            Place::Gpr(_) | Place::Natural(GUEST_RSP | GUEST_RIP | GUEST_RFLAGS)
+        )
+    }
+
     /// Whether it is reached without the VMCS.
     pub(super) fn is_outside(&self) -> bool {
         matches!(self, Place::Synthetic(_) | Place::Tsc | Place::Leaf(_))
