@@ -263,7 +263,7 @@ efi)
 pcload)
 	# As long as below, while disk and network are busy, too.
 	touch /tmp/busy
-	while [ -e /tmp/busy ]; do disk_keeps_data && echo || echo failed; done > /tmp/disk.log 2>&1 &
+	while [ -e /tmp/busy ]; do disk_keeps_data /dev/vda && echo || echo failed; done > /tmp/disk.log 2>&1 &
 	while [ -e /tmp/busy ]; do download > /dev/null && echo || echo failed; done > /tmp/net.log 2>&1 &
 	check "stress-ng --verify: cpu, vm, matrix, futex" - \
 		stress-ng --verify --timeout 50s --cpu 1 --vm 1 --vm-bytes 32M --matrix 1 --futex 1

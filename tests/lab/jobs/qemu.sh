@@ -6,6 +6,8 @@ insmod hvrs.ko || exit
 common="console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm"
 dd if=/dev/urandom of=download bs=64k count=16 2> /dev/null
 
+return=$(printf '\r')
+
 # monitored ARGUMENT...: QEMU, whose monitor is given what the guest prints behind "monitor: ". A stopped guest goes on after 4 seconds.
 monitored() {
 	mkfifo monitor.in monitor.out
@@ -16,7 +18,7 @@ monitored() {
 		echo $? > monitored.txt
 	} | while read -r line; do
 		echo "$line"
-		line=${line%$'\r'}
+		line=${line%"$return"}
 		[ "$line" = "${line#monitor: }" ] || echo "${line#monitor: }" >&3
 		[ "$line" != "monitor: stop" ] || { sleep 4; echo cont >&3; }
 	done
