@@ -16,6 +16,7 @@ pub(crate) mod setup;
 pub(crate) mod shared;
 mod state;
 mod synic;
+mod unhalted;
 
 use self::core::{Activity, Deferred, VpCore};
 use crate::device::ROOT_HVCALL;

@@ -78,6 +78,11 @@ impl Clock {
         self.moved().ticks_until(tsc, time)
     }
 
+    /// TSC ticks in so many units of 100 ns.
+    pub(crate) fn ticks_in(&self, time_100ns: u64) -> u64 {
+        self.time.ticks_in(time_100ns)
+    }
+
     /// TSC ticks in units of 100 ns.
     #[inline(always)]
     pub(crate) fn ticks_100ns(&self, ticks: u64) -> u64 {

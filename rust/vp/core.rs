@@ -151,6 +151,8 @@ pub(crate) struct VpCore {
     lapic_tsc: u64,
     /// Host TSC when the synthetic timers are due; u64::MAX: never.
     pub(super) stimer_tsc: u64,
+    /// When the time-unhalted timer is due, in a window.
+    pub(super) unhalted_tsc: u64,
     /// Host TSC when the partition's monitor pages are to be looked at; u64::MAX: never.
     pub(super) monitor_tsc: u64,
     /// It is time.
@@ -233,6 +235,7 @@ impl VpCore {
             runtime_ticks: 0,
             lapic_tsc: u64::MAX,
             stimer_tsc: u64::MAX,
+            unhalted_tsc: u64::MAX,
             monitor_tsc: u64::MAX,
             monitors_due: false,
             timer_tsc: u64::MAX,
@@ -349,7 +352,8 @@ impl VpCore {
             Some(left) => now.saturating_add(left).min(u64::MAX - 1),
             None => u64::MAX,
         };
-        self.timer_tsc = self.lapic_tsc.min(self.stimer_tsc).min(self.monitor_tsc);
+        let others = self.stimer_tsc.min(self.monitor_tsc).min(self.unhalted_tsc);
+        self.timer_tsc = self.lapic_tsc.min(others);
         self.timer_changed = true;
     }
 
@@ -368,6 +372,9 @@ impl VpCore {
         }
         if now >= self.stimer_tsc {
             self.run_stimers(now, time, shared);
+        }
+        if now >= self.unhalted_tsc {
+            self.run_unhalted_timer(now, time);
         }
         if now >= self.monitor_tsc {
             self.monitors_due = true;

@@ -129,6 +129,9 @@ fn run_in(
     let (machine, shared) = (&*vp.machine, &vp.shared);
     let caps = &machine.root.caps;
     core.window_tsc = rdtsc();
+    if core.synthetic.unhalted.runs() {
+        core.follow_unhalted_timer(core.window_tsc, &config.time);
+    }
     let cpu = window.cpu();
     let moved = core.placement.needs(cpu).flush_vpid;
     let mut this_cpu = machine.root.this_cpu(window.irq_off())?;
@@ -178,6 +181,10 @@ fn run_in(
     core.placement.cleared();
     core.runtime_ticks = core.runtime_at(rdtsc());
     core.window_tsc = 0;
+    if core.unhalted_tsc != u64::MAX {
+        core.unhalted_tsc = u64::MAX;
+        core.update_timer();
+    }
     let runtime_100ns = config.time.ticks_100ns(core.runtime_ticks);
     core.stats.set(HvVpCounter::TotalRunTime, runtime_100ns);
     core.stats.count(HvVpCounter::LogicalProcessorDispatches);

@@ -136,7 +136,7 @@ pub fn disabled_features(invariant_tsc: bool) -> [u64; MSHV_NUM_CPU_FEATURES_BAN
     }
 }
 
-/// The Hyper-V features that the guest is to have: those that VMMs of this ABI ask for, and the VP runtime.
+/// The Hyper-V features that the guest is to have: those that VMMs of this ABI ask for, the VP runtime and its timer.
 pub fn synthetic_features() -> u64 {
     let mut features = hv_partition_synthetic_processor_features::default();
     // SAFETY: the union's bit field and its integer are the same word.
@@ -159,6 +159,7 @@ pub fn synthetic_features() -> u64 {
         bits.set_extended_processor_masks(1);
         bits.set_enable_extended_gva_ranges_for_flush_virtual_address_list(1);
         bits.set_direct_synthetic_timers(1);
+        bits.set_synthetic_time_unhalted_timer(1);
         bits.set_access_vp_regs(1);
         bits.set_start_virtual_processor(1);
         bits.set_fast_hypercall_output(1);

@@ -5,6 +5,7 @@
 
 use super::{fault, ipi, leave, skip, Leave};
 use crate::partition::Config;
+use crate::vmx::insn::rdtsc;
 use crate::vmx::insn::speculation_command;
 use crate::vmx::vmcs::CurrentVmcs;
 use crate::vp::core::{VpCore, RAX, RCX, RDX};
@@ -164,6 +165,10 @@ fn write_synthetic(r: &mut Running<'_>, msr: u32, value: u64) -> bool {
         Some(Ok(VpEffect::Timers)) => {
             r.core.run_stimers_soon();
             r.shared.rescan_messages();
+            Effect::None
+        }
+        Some(Ok(VpEffect::UnhaltedTimer)) => {
+            r.core.follow_unhalted_timer(rdtsc(), &r.config.time);
             Effect::None
         }
         Some(Ok(VpEffect::Synic)) => {

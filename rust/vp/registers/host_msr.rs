@@ -104,7 +104,8 @@ pub(super) fn set_synthetic<V: Reach>(
                 core.synic_changed(&vp.shared);
                 Ok(())
             }
-            Some(Ok(VpEffect::None)) => Ok(()),
+            // The next window takes the timer over.
+            Some(Ok(VpEffect::None | VpEffect::UnhaltedTimer)) => Ok(()),
             Some(Ok(VpEffect::Npiep)) => {
                 core.npiep_changed = true;
                 Ok(())

@@ -101,7 +101,7 @@ mod tests {
     fn features() {
         assert_eq!(
             cpuid(0x4000_0003, &all()),
-            Some([0x1fff, 0x2a_0830, 0, 0xe_cd32])
+            Some([0x1fff, 0x2a_0830, 0, 0x8e_cd32])
         );
         let least =
             PartitionFeatures::new(Synthetic::HYPERVISOR_PRESENT | Synthetic::HV1, limits());

@@ -86,6 +86,7 @@ pub const IMPLEMENTED: HvSyntheticProcessorFeatures = Synthetic::HYPERVISOR_PRES
     .union(Synthetic::ACCESS_GUEST_IDLE_REG)
     .union(Synthetic::ACCESS_FREQUENCY_REGS)
     .union(Synthetic::DIRECT_SYNTHETIC_TIMERS)
+    .union(Synthetic::SYNTHETIC_TIME_UNHALTED_TIMER)
     .union(Synthetic::ENABLE_EXTENDED_GVA_RANGES_FOR_FLUSH_VIRTUAL_ADDRESS_LIST)
     .union(Synthetic::EXTENDED_PROCESSOR_MASKS)
     .union(Synthetic::TB_FLUSH_HYPERCALLS)
@@ -107,6 +108,7 @@ const BY_LAPIC: HvSyntheticProcessorFeatures = Synthetic::ACCESS_SYNIC_REGS
     .union(Synthetic::ACCESS_INTR_CTRL_REGS)
     .union(Synthetic::ACCESS_GUEST_IDLE_REG)
     .union(Synthetic::DIRECT_SYNTHETIC_TIMERS)
+    .union(Synthetic::SYNTHETIC_TIME_UNHALTED_TIMER)
     .union(Synthetic::SYNTHETIC_CLUSTER_IPI);
 
 /// Which privilege each synthetic feature brings.
@@ -192,10 +194,10 @@ impl PartitionFeatures {
         if hv1 {
             privileges = privileges.union(limits.asked.intersection(BY_NAME));
         }
-        // Without the timers' registers it would be of no use.
-        let direct = synthetic.contains(
-            Synthetic::DIRECT_SYNTHETIC_TIMERS.union(Synthetic::ACCESS_SYNTHETIC_TIMER_REGS),
-        );
+        // Without the timers' registers they would be of no use.
+        let timers = synthetic.contains(Synthetic::ACCESS_SYNTHETIC_TIMER_REGS);
+        let direct = timers && synthetic.contains(Synthetic::DIRECT_SYNTHETIC_TIMERS);
+        let unhalted = timers && synthetic.contains(Synthetic::SYNTHETIC_TIME_UNHALTED_TIMER);
         let flush = synthetic.contains(Synthetic::TB_FLUSH_HYPERCALLS);
         let ranges = Synthetic::ENABLE_EXTENDED_GVA_RANGES_FOR_FLUSH_VIRTUAL_ADDRESS_LIST;
         let ipi = synthetic.contains(Synthetic::SYNTHETIC_CLUSTER_IPI);
@@ -207,6 +209,7 @@ impl PartitionFeatures {
                 .union(HvFeaturesEdx::HYPERCALL_MSR_LOCK_AVAILABLE.when(hv1))
                 .union(HvFeaturesEdx::GUEST_CRASH_REGS_AVAILABLE.when(hv1))
                 .union(HvFeaturesEdx::DIRECT_SYNTHETIC_TIMERS.when(direct))
+                .union(HvFeaturesEdx::SYNTHETIC_TIME_UNHALTED_TIMER_AVAILABLE.when(unhalted))
                 .union(
                     HvFeaturesEdx::SINT_POLLING_MODE_AVAILABLE
                         .when(privileges.contains(Privilege::ACCESS_SYNIC_REGS)),

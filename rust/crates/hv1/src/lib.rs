@@ -18,6 +18,7 @@
 //! | [`synic`] | messages and events for a VP |
 //! | [`stimer`] | synthetic timers |
 //! | [`time`] | reference counter and reference TSC page |
+//! | [`unhalted`] | the time-unhalted timer |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -36,6 +37,7 @@ pub mod port;
 pub mod stimer;
 pub mod synic;
 pub mod time;
+pub mod unhalted;
 
 pub use cpuid::cpuid;
 pub use features::{PartitionFeatures, PartitionLimits};
@@ -43,6 +45,7 @@ pub use overlay::{Overlay, OverlayKind, Overlays};
 pub use stimer::Stimers;
 pub use synic::Synic;
 pub use time::RefTime;
+pub use unhalted::UnhaltedTimer;
 
 #[cfg(test)]
 mod testing;

@@ -89,11 +89,15 @@ impl RefTime {
     /// 0: it has.
     #[inline]
     pub const fn ticks_until(&self, tsc: u64, time: u64) -> u64 {
-        let left = time.saturating_sub(self.now_100ns(tsc));
-        if left == 0 {
+        self.ticks_in(time.saturating_sub(self.now_100ns(tsc)))
+    }
+
+    /// TSC ticks in which at least `time_100ns` pass, and hardly more.
+    pub const fn ticks_in(&self, time_100ns: u64) -> u64 {
+        if time_100ns == 0 {
             return 0;
         }
-        let ticks = (left as u128 * self.ticks_q32 as u128) >> 32;
+        let ticks = (time_100ns as u128 * self.ticks_q32 as u128) >> 32;
         if ticks >= u64::MAX as u128 {
             u64::MAX
         } else {

@@ -31,5 +31,12 @@ pub const HV_STIMER_SINT_SHIFT: u32 = 16;
 /// `HV_X64_MSR_STIMERx_CONFIG`: bits that must be zero.
 pub const HV_STIMER_RESERVED: u64 = !0xf_1fff;
 
+/// `HV_X64_MSR_STIME_UNHALTED_TIMER_CONFIG`: the vector; 2 is an NMI.
+pub const HV_UNHALTED_TIMER_VECTOR: u64 = 0xff;
+/// `HV_X64_MSR_STIME_UNHALTED_TIMER_CONFIG`: it runs.
+pub const HV_UNHALTED_TIMER_ENABLED: u64 = 1 << 8;
+/// `HV_X64_MSR_STIME_UNHALTED_TIMER_CONFIG`: bits that must be zero.
+pub const HV_UNHALTED_TIMER_RESERVED: u64 = !0x1ff;
+
 /// `HV_STIMER_STATE` flags: a message could not be delivered yet.
 pub const HV_STIMER_UNDELIVERED: u32 = 1 << 0;

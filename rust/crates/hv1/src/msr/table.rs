@@ -40,6 +40,8 @@ pub enum Access {
     Sint(u8),
     StimerConfig(u8),
     StimerCount(u8),
+    UnhaltedTimerConfig,
+    UnhaltedTimerCount,
     NpiepConfig,
     GuestIdle,
     /// The partition's statistics page; true: the internal one.
@@ -147,6 +149,8 @@ table! {
     "M-100" HV_X64_MSR_CRASH_P3 Partition NONE Access::CrashParameter(3);
     "M-100" HV_X64_MSR_CRASH_P4 Partition NONE Access::CrashParameter(4);
     "M-105" HV_X64_MSR_CRASH_CTL Partition NONE Access::CrashControl;
+    "M-114" HV_X64_MSR_STIME_UNHALTED_TIMER_CONFIG Vp ACCESS_SYNTHETIC_TIMER_REGS Access::UnhaltedTimerConfig;
+    "M-114" HV_X64_MSR_STIME_UNHALTED_TIMER_COUNT Vp ACCESS_SYNTHETIC_TIMER_REGS Access::UnhaltedTimerCount;
     "M-118" HV_X64_MSR_TSC_INVARIANT_CONTROL Partition ACCESS_TSC_INVARIANT_CONTROLS Access::TscInvariantControl;
 }
 

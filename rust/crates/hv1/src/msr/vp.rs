@@ -7,7 +7,7 @@
 //! A caller that has them asks here first, and [`super::read_msr`] or [`super::write_msr`] where this says `None`.
 
 use super::{find, page_of, Access, MsrError, Origin};
-use crate::{Overlay, OverlayKind, PartitionFeatures, Stimers, Synic};
+use crate::{Overlay, OverlayKind, PartitionFeatures, Stimers, Synic, UnhaltedTimer};
 use hvdef::{
     HvFeaturesEdx, HV_NPIEP_PREVENT_SGDT, HV_NPIEP_PREVENT_SIDT, HV_NPIEP_PREVENT_SLDT,
     HV_NPIEP_PREVENT_STR, HV_SYNIC_VERSION_1,
@@ -24,6 +24,8 @@ pub struct VpState {
     pub synic: Synic,
     /// Synthetic timers.
     pub stimers: Stimers,
+    /// Time-unhalted timer.
+    pub unhalted: UnhaltedTimer,
 }
 
 /// What a read gives.
@@ -50,6 +52,8 @@ pub enum VpEffect {
     Vmm,
     /// Timers may have started, a message slot may be free: [`Stimers::run`] is due.
     Timers,
+    /// [`UnhaltedTimer::due`] changed.
+    UnhaltedTimer,
     /// [`crate::synic::SynicShared::publish`] is due, and then [`Stimers::run`]: messages may be deliverable.
     Synic,
     /// Place an overlay page of the VP at page `gpn`, or take it away; then as after [`Self::Synic`].
@@ -90,6 +94,15 @@ pub fn read_vp_msr(
         Access::StatsVp(internal) => Ok(VpRead::Value(state.stats[usize::from(internal)])),
         Access::NpiepConfig if has_npiep(features) => Ok(VpRead::Value(state.npiep)),
         Access::NpiepConfig => Err(MsrError::GeneralProtection),
+        Access::UnhaltedTimerConfig if has_unhalted_timer(features) => {
+            Ok(VpRead::Value(state.unhalted.config()))
+        }
+        Access::UnhaltedTimerCount if has_unhalted_timer(features) => {
+            Ok(VpRead::Value(state.unhalted.count()))
+        }
+        Access::UnhaltedTimerConfig | Access::UnhaltedTimerCount => {
+            Err(MsrError::GeneralProtection)
+        }
         Access::GuestIdle if origin == Origin::Guest => Ok(VpRead::Idle),
         Access::Debugger if origin == Origin::Guest => Ok(VpRead::Vmm),
         access => return read_synic(access, state).map(|value| Ok(VpRead::Value(value))),
@@ -102,6 +115,13 @@ const NPIEP_BITS: u64 =
 /// No privilege opens the register: a bit of leaf 0x40000003 EDX does.
 const fn has_npiep(features: &PartitionFeatures) -> bool {
     features.edx.contains(HvFeaturesEdx::NPIEP1_AVAILABLE)
+}
+
+/// Nor does the timers' privilege alone.
+const fn has_unhalted_timer(features: &PartitionFeatures) -> bool {
+    features
+        .edx
+        .contains(HvFeaturesEdx::SYNTHETIC_TIME_UNHALTED_TIMER_AVAILABLE)
 }
 
 fn read_synic(access: Access, state: &VpState) -> Option<u64> {
@@ -162,6 +182,17 @@ pub fn write_vp_msr(
             Ok(VpEffect::Npiep)
         }
         Access::NpiepConfig => Err(MsrError::GeneralProtection),
+        Access::UnhaltedTimerConfig if has_unhalted_timer(features) => state
+            .unhalted
+            .write_config(value)
+            .map(|()| VpEffect::UnhaltedTimer),
+        Access::UnhaltedTimerCount if has_unhalted_timer(features) => {
+            state.unhalted.write_count(value);
+            Ok(VpEffect::UnhaltedTimer)
+        }
+        Access::UnhaltedTimerConfig | Access::UnhaltedTimerCount => {
+            Err(MsrError::GeneralProtection)
+        }
         Access::StimerConfig(n) => state
             .stimers
             .write_config(n, value)
@@ -239,6 +270,7 @@ impl VpState {
             npiep: 0,
             synic: Synic::new(),
             stimers: Stimers::new(),
+            unhalted: UnhaltedTimer::new(),
         }
     }
 }

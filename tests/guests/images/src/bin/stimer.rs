@@ -3,7 +3,7 @@
 #![no_std]
 #![no_main]
 
-use core::sync::atomic::{AtomicU64, Ordering};
+use core::sync::atomic::{AtomicU64, AtomicU8, Ordering};
 use guest::expect::{rdmsr_gp, wrmsr_gp, wrmsr_sticks};
 use guest::synic::*;
 use guest::{apic, cpu, hv, idt, image, require, smp, test, time, Pass, Verdict};
@@ -455,6 +455,106 @@ fn shared_vector() -> Verdict {
     Pass
 }
 
+const UNHALTED_CONFIG: u32 = 0x4000_0114;
+const UNHALTED_COUNT: u32 = 0x4000_0115;
+const UNHALTED_ENABLE: u64 = 1 << 8;
+
+fn unhalted_timer() -> bool {
+    there() && guest::cpuid::leaf(0x4000_0003).edx >> 23 & 1 != 0
+}
+
+fn unhalted_registers() -> Verdict {
+    require!(unhalted_timer(), "no time-unhalted timer");
+    assert_eq!(
+        (cpu::rdmsr(UNHALTED_CONFIG), cpu::rdmsr(UNHALTED_COUNT)),
+        (0, 0)
+    );
+    for vector in 0..256 {
+        wrmsr_sticks(UNHALTED_CONFIG, vector);
+        if vector == 2 || vector >= 16 {
+            wrmsr_sticks(UNHALTED_CONFIG, vector | UNHALTED_ENABLE);
+        } else {
+            wrmsr_gp(UNHALTED_CONFIG, vector | UNHALTED_ENABLE);
+        }
+    }
+    for bit in 9..64 {
+        wrmsr_gp(UNHALTED_CONFIG, 1 << bit);
+    }
+    cpu::wrmsr(UNHALTED_CONFIG, 0);
+    wrmsr_sticks(UNHALTED_COUNT, !0);
+    wrmsr_sticks(UNHALTED_COUNT, 0);
+    Pass
+}
+
+/// Runs the timer by `vector` for a while and at least `wanted` times; how often it could have come at most.
+fn run_unhalted(vector: u8, wanted: u64) -> u64 {
+    let begin = now();
+    cpu::wrmsr(UNHALTED_COUNT, SOON);
+    cpu::wrmsr(UNHALTED_CONFIG, u64::from(vector) | UNHALTED_ENABLE);
+    cpu::sti();
+    let came = time::reached(|| u64::from(idt::count(vector)) >= wanted);
+    cpu::cli();
+    cpu::wrmsr(UNHALTED_CONFIG, 0);
+    assert!(came, "{} of {wanted} interrupts", idt::count(vector));
+    (now() - begin) / SOON
+}
+
+/// Again and again, never too often, and told in the VP assist page.
+fn unhalted_interrupts() -> Verdict {
+    require!(unhalted_timer(), "no time-unhalted timer");
+    apic::init();
+    idt::hook(VECTOR, |_| apic::eoi());
+    let page = guest::paging::frame();
+    cpu::wrmsr(hv::HV_X64_MSR_VP_ASSIST_PAGE, page | 1);
+    // SAFETY: the VP assist page, which this image uses for nothing else.
+    let expired = unsafe { &*((page + 56) as *const AtomicU8) };
+    assert_eq!(expired.load(Ordering::Acquire), 0);
+    let most = run_unhalted(VECTOR, 5);
+    assert!(u64::from(idt::count(VECTOR)) <= most, "too often");
+    assert_eq!(expired.swap(0, Ordering::AcqRel), 1);
+    let before = idt::count(VECTOR);
+    let end = now() + 3 * SOON;
+    assert!(time::reached(|| now() > end));
+    assert_eq!(
+        (idt::count(VECTOR), expired.load(Ordering::Acquire)),
+        (before, 0)
+    );
+    cpu::wrmsr(hv::HV_X64_MSR_VP_ASSIST_PAGE, 0);
+    Pass
+}
+
+fn unhalted_nmi() -> Verdict {
+    require!(unhalted_timer(), "no time-unhalted timer");
+    idt::hook(idt::NMI, |_| ());
+    let most = run_unhalted(idt::NMI, 3);
+    assert!(u64::from(idt::count(idt::NMI)) <= most, "too often");
+    Pass
+}
+
+/// Its time stands still in HLT.
+fn unhalted_stands_still() -> Verdict {
+    require!(unhalted_timer() && direct_mode(), "no time-unhalted timer");
+    apic::init();
+    idt::hook(VECTOR, |_| apic::eoi());
+    idt::hook(VECTOR + 1, |_| apic::eoi());
+    // So many times longer than the VP is awake in this test.
+    cpu::wrmsr(UNHALTED_COUNT, 10 * SOON);
+    cpu::wrmsr(UNHALTED_CONFIG, u64::from(VECTOR) | UNHALTED_ENABLE);
+    cpu::wrmsr(config(0), direct(VECTOR + 1) | AUTO_ENABLE);
+    let begin = now();
+    for _ in 0..30 {
+        cpu::wrmsr(count(0), now() + SOON);
+        cpu::sti_hlt();
+        cpu::cli();
+    }
+    let slept = now() - begin;
+    cpu::wrmsr(UNHALTED_CONFIG, 0);
+    Messages::disable();
+    assert!(slept >= 30 * SOON, "slept for {slept}");
+    assert_eq!((idt::count(VECTOR), idt::count(VECTOR + 1)), (0, 30));
+    Pass
+}
+
 image!(
     "stimer",
     [
@@ -479,6 +579,10 @@ image!(
         test!(shared_vector, "F-SY7", shared_vector),
         test!(every_vp, "M-B0 F-TM8", every_vp),
         test!(guest_idle, "M-F0 F-ID1 C-3A10 C-3D5", guest_idle),
+        test!(unhalted_registers, "M-114 C-3D23", unhalted_registers),
+        test!(unhalted_interrupts, "M-114 F-TM16", unhalted_interrupts),
+        test!(unhalted_nmi, "M-114 F-TM16", unhalted_nmi),
+        test!(unhalted_stands_still, "F-TM16", unhalted_stands_still),
         test!(absent, "C-R8", absent),
     ]
 );
