@@ -86,6 +86,8 @@ pub(crate) struct VpCore {
     pub(crate) extint_pending: Option<u8>,
     /// Of what the VMM wants to be told: HV_X64_REGISTER_DELIVERABILITY_NOTIFICATIONS.
     pub(crate) notifications: Notifications,
+    /// PLE_WINDOW of the VMCS.
+    pub(super) ple_window: u32,
     /// A single-step trap is pending: it comes before interrupts (SDM 7.9).
     pub(crate) trap_pending: bool,
     /// RIP of an instruction that the VMM was asked to complete.
@@ -190,6 +192,7 @@ impl VpCore {
             nmi_pending: false,
             extint_pending: None,
             notifications: Notifications::default(),
+            ple_window: 0,
             trap_pending: false,
             vmm_completes: None,
             thread: ThreadId::NONE,

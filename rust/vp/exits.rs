@@ -182,7 +182,7 @@ fn handle_other(r: &mut Running<'_>, reason: ExitReason, full_reason: u32) -> bo
     match reason {
         ExitReason::PREEMPTION_TIMER => preemption_timer(r),
         ExitReason::EXCEPTION_NMI => exception::handle(r),
-        ExitReason::PAUSE => spin(r),
+        ExitReason::PAUSE => pause_loop(r),
         ExitReason::XSETBV => xsetbv(r),
         // Caches are coherent for what a guest can reach; INVD without write-back would lose the
         // host's data.
@@ -331,6 +331,26 @@ fn preemption_timer(r: &mut Running<'_>) -> bool {
         return true;
     }
     leave(r, Leave::Host)
+}
+
+/// Where spinning VPs hinder nobody they exit more and more rarely, up to once in so many ticks.
+const WIDEST_PLE_WINDOW: u32 = 1 << 18;
+
+/// A loop with PAUSE that was longer than PLE_WINDOW (SDM 26.1.3).
+fn pause_loop(r: &mut Running<'_>) -> bool {
+    let narrowest = r.partition.machine.options.ple_window;
+    let goes_on = spin(r);
+    let window = if goes_on {
+        let wider = r.core.ple_window.saturating_mul(2);
+        wider.min(WIDEST_PLE_WINDOW).max(narrowest)
+    } else {
+        narrowest
+    };
+    if window != r.core.ple_window {
+        r.core.ple_window = window;
+        r.window.vmcs.write(PLE_WINDOW, window);
+    }
+    goes_on
 }
 
 /// The guest spins.

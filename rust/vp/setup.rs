@@ -91,7 +91,8 @@ pub(crate) fn initialize(
     vmcs.write(TSC_OFFSET, core.tsc_offset);
     if caps.has(secondary::PAUSE_LOOP_EXITING) {
         vmcs.write(PLE_GAP, 128);
-        vmcs.write(PLE_WINDOW, machine.options.ple_window);
+        core.ple_window = machine.options.ple_window;
+        vmcs.write(PLE_WINDOW, core.ple_window);
     }
     vmcs.write(CR0_GUEST_HOST_MASK, CR0_OWNED);
     vmcs.write(CR4_GUEST_HOST_MASK, cr4_owned(caps, config.cr4_allowed));
