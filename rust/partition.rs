@@ -45,7 +45,7 @@ use cpumodel::{CpuModel, Disabled, Overrides};
 use ept::{EptConfig, PageSize, Rights};
 use hv1::monitor::MonitorSchedule;
 use hv1::msr::{Crash, MsrEffect, MsrError, Origin, PartitionState, VpEnv};
-use hv1::{Overlay, OverlayKind, PartitionFeatures, PartitionLimits};
+use hv1::{Overlay, OverlayKind, PartitionFeatures, PartitionLimits, VpMask, MAX_VPS};
 use hvdef::{
     HvHardwareFeatures, HvPartitionCounter, HvPartitionPrivilege, HvSyntheticProcessorFeatures,
 };
@@ -59,7 +59,7 @@ use kernel::sync::{Arc, ArcBorrow, Mutex, SetOnce};
 use memory::Memory;
 use registry::Registry;
 use routing::Routes;
-use space::{Space, MAX_VPS};
+use space::Space;
 use vmxdef::caps::ept_vpid;
 
 const INITIALIZE_PARTITION: u32 = _IO(MSHV_IOCTL, 0);
@@ -131,9 +131,7 @@ pub(crate) struct Partition {
     hypercall_page: Pages,
     tsc_page: SetOnce<Pages>,
     #[pin]
-    vps: [SetOnce<Pin<KBox<Vp>>>; MAX_VPS],
-    /// One above the highest index of a VP.
-    vps_end: AtomicU32,
+    vps: [SetOnce<Pin<KBox<Vp>>>; MAX_VPS as usize],
     /// The VP that last got the CPU of one that spins.
     yielded_to: AtomicU32,
     /// Lines whose end of interrupt an irqfd waits for.
@@ -188,8 +186,7 @@ impl Partition {
                 processors_per_socket: AtomicU32::new(0),
                 hypercall_page,
                 tsc_page: SetOnce::new(),
-                vps: [const { SetOnce::new() }; MAX_VPS],
-                vps_end: AtomicU32::new(0),
+                vps: [const { SetOnce::new() }; MAX_VPS as usize],
                 yielded_to: AtomicU32::new(0),
                 resampled <- Registry::new(),
                 connections <- new_mutex!(KVec::new()),
@@ -222,7 +219,7 @@ impl Partition {
         let features = PartitionFeatures::new(
             setup.requested,
             PartitionLimits {
-                max_vps: MAX_VPS as u32,
+                max_vps: MAX_VPS,
                 physical_address_bits,
                 tsc_hz,
                 apic_hz: u64::from(APIC_HZ),
@@ -301,9 +298,8 @@ impl Partition {
     /// The part of the VPs that other threads may touch, with their indexes.
     #[inline]
     pub(crate) fn shared_vps(&self) -> impl Iterator<Item = (u32, &VpShared)> + Clone {
-        let end = self.vps_end.load(Ordering::Acquire) as usize;
-        (0u32..)
-            .zip(self.vps.iter().take(end))
+        (0..self.memory.space.vps_end())
+            .zip(&self.vps)
             .filter_map(|(i, vp)| Some((i, &vp.as_ref()?.shared)))
     }
 
@@ -321,24 +317,18 @@ impl Partition {
         }
     }
 
-    /// Kicks the VPs whose bits are set. Not in guest context.
-    pub(crate) fn kick_all(&self, mask: u64) {
-        let mut rest = mask;
-        while rest != 0 {
-            let index = rest.trailing_zeros();
-            rest &= rest - 1;
-            if let Some(vp) = self.vp(index) {
-                vp.shared.kick(&self.memory.space, index);
-            }
+    /// Kicks VPs. Not in guest context.
+    pub(crate) fn kick_all(&self, vps: &VpMask) {
+        for (index, shared) in self.shared_vps().filter(|(index, _)| vps.contains(*index)) {
+            shared.kick(&self.memory.space, index);
         }
     }
 
-    /// Waits until the VPs whose bits are set have flushed, or will before they enter the guest.
-    /// In a window, out of guest mode.
-    pub(crate) fn finish_flushes(&self, mask: u64) {
+    /// Waits until these VPs have flushed, or will before they enter the guest. In a window, out of guest mode.
+    pub(crate) fn finish_flushes(&self, vps: &VpMask) {
         let asked = self.shared_vps().filter_map(|(index, shared)| {
             let mode = self.memory.space.guest_mode(index)?;
-            (mask >> index & 1 != 0).then_some((&shared.linear_flush, mode))
+            vps.contains(index).then_some((&shared.linear_flush, mode))
         });
         ept::finish_linear_flush(asked, host::kick_cpu, host::cpu_relax);
     }
@@ -358,7 +348,7 @@ impl Partition {
         // What the partition told its VPs before is for this one, too.
         vp.shared.set_event(event::PARTITION);
         slot.populate(vp);
-        this.vps_end.fetch_max(index + 1, Ordering::Release);
+        this.memory.space.add_vp(index);
         // Should the descriptor table be full, the VP stays without a file until the partition
         // goes, as a second try would find it.
         Ok(anon_fd(file)? as isize)

@@ -10,7 +10,7 @@ use cpumodel::CpuModel;
 use hvdef::*;
 
 /// Processors per socket that can be asked for.
-const SOCKET_RANGE: core::ops::RangeInclusive<u64> = 1..=super::space::MAX_VPS as u64;
+const SOCKET_RANGE: core::ops::RangeInclusive<u64> = 1..=hv1::MAX_VPS as u64;
 
 fn read<T: Wire>(input: &[u8]) -> HvResult<T> {
     T::read(input).ok_or(HV_STATUS_INVALID_PARAMETER)

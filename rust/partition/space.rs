@@ -14,20 +14,19 @@ use crate::sys::direct_map::DirectMap;
 use crate::sys::ept_frames::{Refill, TableFrames, ZAP_BUDGET};
 use crate::sys::guest_memory::Age;
 use crate::sys::host;
-use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use ept::{
     Change, Ept, EptConfig, Eptp, Gpa, GpaRange, GuestMode, MapError, Mapping, PageSize, Rights,
     RootGeneration, Spa,
 };
+use hv1::MAX_VPS;
 use kernel::error::{code::*, Result};
 use kernel::new_spinlock;
 use kernel::prelude::*;
 use kernel::sync::{Arc, SpinLock};
 
-/// VPs that a partition may have.
-pub(crate) const MAX_VPS: usize = 64;
 /// Overlay pages of a partition: four, five of each VP, and those of 8 monitor ports and of 8 connections to such.
-const MAX_OVERLAYS: usize = 5 * MAX_VPS + 4 + 2 * super::ports::MOST_MONITORS;
+const MAX_OVERLAYS: usize = 5 * MAX_VPS as usize + 4 + 2 * super::ports::MOST_MONITORS;
 
 static NEXT_ROOT: AtomicU64 = AtomicU64::new(1);
 
@@ -67,7 +66,7 @@ struct Tree {
     /// For who has an address of the VMM's and must not sleep.
     user: KVec<UserRange>,
     /// Has capacity for [`MAX_OVERLAYS`]: it grows under a spinlock. Later ones lie on top.
-    overlays: KVec<Overlay>,
+    overlays: KVVec<Overlay>,
 }
 
 /// A page of which a VP knows that the guest can write to no memory there.
@@ -106,7 +105,9 @@ pub(crate) struct Space {
     /// Flush generation of the root.
     pub(crate) generation: RootGeneration,
     /// Per VP: whether it is in guest mode, and where.
-    guest_mode: [GuestMode; MAX_VPS],
+    /// Those with an index below this may be.
+    vps_end: AtomicU32,
+    guest_mode: [GuestMode; MAX_VPS as usize],
     max_leaf: PageSize,
     /// The CPU has accessed and dirty flags in the EPT.
     has_access_flags: bool,
@@ -134,7 +135,7 @@ impl Space {
     /// An empty space.
     pub(crate) fn new(config: EptConfig) -> Result<Arc<Self>> {
         let mut frames = TableFrames::new(Refill::new()?)?;
-        let overlays = KVec::with_capacity(MAX_OVERLAYS, GFP_KERNEL_ACCOUNT)?;
+        let overlays = KVVec::with_capacity(MAX_OVERLAYS, GFP_KERNEL_ACCOUNT)?;
         let ept = Ept::new(&mut frames, config).map_err(|_| ENOMEM)?;
         let eptp = ept.eptp().0;
         Arc::pin_init(
@@ -147,7 +148,8 @@ impl Space {
                 }),
                 eptp,
                 generation: RootGeneration::new(NEXT_ROOT.fetch_add(1, Ordering::Relaxed)),
-                guest_mode: [const { GuestMode::new() }; MAX_VPS],
+                vps_end: AtomicU32::new(0),
+                guest_mode: [const { GuestMode::new() }; MAX_VPS as usize],
                 max_leaf: config.max_leaf,
                 has_access_flags: config.accessed_dirty,
                 layout: AtomicU64::new(0),
@@ -157,6 +159,18 @@ impl Space {
             }),
             GFP_KERNEL_ACCOUNT,
         )
+    }
+
+    /// Before the VP runs.
+    pub(crate) fn add_vp(&self, index: u32) {
+        self.vps_end.fetch_max(index + 1, Ordering::SeqCst);
+    }
+
+    /// All VPs have an index below this.
+    #[inline]
+    pub(crate) fn vps_end(&self) -> u32 {
+        // SeqCst: a flush that misses a new VP has bumped the generation before that VP announces guest mode.
+        self.vps_end.load(Ordering::SeqCst)
     }
 
     /// The guest-mode word of a VP.
@@ -316,9 +330,11 @@ impl Space {
     /// Waits until no VP can use a translation that was taken away before the call. Under the map
     /// lock: a second zap must not return before the first has waited.
     fn flush(&self) {
+        // Asked for each time, so not before the generation has changed.
+        let vps = (0..MAX_VPS).take_while(|vp| *vp < self.vps_end());
         ept::flush(
             &self.generation,
-            self.guest_mode.iter(),
+            vps.filter_map(|vp| self.guest_mode(vp)),
             host::kick_cpu,
             host::cpu_relax,
         );

@@ -21,6 +21,7 @@ use crate::vmx::entry::{enter, handles_exits, ExitHandler};
 use crate::vmx::insn::rdtsc;
 use crate::vmx::root::OpenWindow;
 use ept::GuestMode;
+use hv1::VpMask;
 use hvdef::HvVpCounter;
 use kernel::error::Result;
 use vmxdef::caps::ept_vpid;
@@ -48,9 +49,9 @@ pub(crate) struct Running<'a> {
     /// (nohz_full) nothing else would let RCU see the CPU, and nothing may depend on a kick alone.
     longest_stay_ticks: u64,
     /// VPs to kick as soon as guest context is left.
-    pub(crate) kicks: u64,
+    pub(crate) kicks: VpMask,
     /// VPs in guest mode that were asked to flush: to be waited for before the next entry.
-    pub(crate) flushes: u64,
+    pub(crate) flushes: VpMask,
 }
 
 handles_exits!(Running<'_>);
@@ -147,8 +148,8 @@ fn run_in(
         preemption_timer_shift: caps.preemption_timer_shift,
         has_invvpid_address: caps.ept_vpid & ept_vpid::INVVPID_ADDRESS != 0,
         longest_stay_ticks: u64::from(host::tsc_khz()) * LONGEST_STAY_MS,
-        kicks: 0,
-        flushes: 0,
+        kicks: VpMask::EMPTY,
+        flushes: VpMask::EMPTY,
     };
     running.core.spec_ctrl.open(caps);
     if !running.core.vmcs_ready {
@@ -228,11 +229,13 @@ fn enter_while_possible(running: &mut Running<'_>, window: &RunWindow, index: u3
         }
         exits::cr::serve(running);
         io::serve(running);
-        let kicks = core::mem::take(&mut running.kicks);
-        running.partition.kick_all(kicks);
-        let flushes = core::mem::take(&mut running.flushes);
-        if flushes != 0 {
-            running.partition.finish_flushes(flushes);
+        if !running.kicks.is_empty() {
+            running.partition.kick_all(&running.kicks);
+            running.kicks = VpMask::EMPTY;
+        }
+        if !running.flushes.is_empty() {
+            running.partition.finish_flushes(&running.flushes);
+            running.flushes = VpMask::EMPTY;
         }
         if !matches!(running.leave, Leave::Again) {
             return;

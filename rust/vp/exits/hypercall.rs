@@ -153,17 +153,17 @@ enum Request {
 #[inline(always)]
 fn send(r: &mut Running<'_>, ipi: &ClusterIpi) -> bool {
     for (index, target) in r.partition.shared_vps() {
-        if ipi.targets >> index & 1 == 0 {
+        if !ipi.targets.contains(index) {
             continue;
         }
         ipi::deliver(target, DeliveryMode::Fixed, ipi.vector, Trigger::Edge, true);
         // What this VP has for itself is taken before the next entry.
         let space = &r.partition.memory.space;
         if !core::ptr::eq(target, r.shared) && target.needs_kick(space, index) {
-            r.kicks |= 1 << index;
+            r.kicks.insert(index);
         }
     }
-    r.kicks == 0
+    r.kicks.is_empty()
 }
 
 /// Asks the targets to flush. Those in guest mode must be kicked and waited for.
@@ -172,16 +172,16 @@ fn flush_vps(r: &mut Running<'_>, flush: &FlushRequest) -> bool {
     let by_page = r.has_invvpid_address;
     let pages = flush.pages().filter(|_| by_page);
     for (index, target) in r.partition.shared_vps() {
-        if flush.targets >> index & 1 == 0 {
+        if !flush.targets.contains(index) {
             continue;
         }
         target.linear_flush.request(pages);
         let mode = r.partition.memory.space.guest_mode(index);
         if !core::ptr::eq(target, r.shared) && mode.is_some_and(|m| m.running_on().is_some()) {
-            r.flushes |= 1 << index;
+            r.flushes.insert(index);
         }
     }
-    r.flushes == 0
+    r.flushes.is_empty()
 }
 
 /// Where a call's input is.

@@ -7,19 +7,17 @@ use crate::partition::Partition;
 use crate::vp::core::VpCore;
 use crate::vp::entry::Running;
 use crate::vp::shared::{event, VpShared};
+use hv1::VpMask;
 use hvdef::HvVpCounter;
 use vapic::{DeliveryMode, Effect, Icr, Trigger};
 
 /// Carries out `effect`. True: enter the guest again.
 #[inline]
 pub(crate) fn apply(r: &mut Running<'_>, effect: Effect) -> bool {
-    let mut kicks = 0;
-    let eoi = effect_of(r.core, r.shared, r.partition, effect, &mut kicks);
-    r.kicks |= kicks;
-    match eoi {
+    match effect_of(r.core, r.shared, r.partition, effect, &mut r.kicks) {
         Some(vector) => leave(r, Leave::Eoi(vector)),
         // Kicks need the kernel: out of guest context, then on.
-        None => kicks == 0,
+        None => r.kicks.is_empty(),
     }
 }
 
@@ -31,7 +29,7 @@ pub(crate) fn effect_of(
     shared: &VpShared,
     partition: &Partition,
     effect: Effect,
-    kicks: &mut u64,
+    kicks: &mut VpMask,
 ) -> Option<u8> {
     match effect {
         Effect::None => {}
@@ -59,7 +57,7 @@ pub(crate) fn effect_of(
 
 /// Delivers an IPI (SDM 11.6).
 #[inline]
-fn send(core: &mut VpCore, own: &VpShared, partition: &Partition, icr: Icr, kicks: &mut u64) {
+fn send(core: &mut VpCore, own: &VpShared, partition: &Partition, icr: Icr, kicks: &mut VpMask) {
     let mode = icr.delivery_mode();
     core.stats.count(HvVpCounter::ApicIpisSent);
     let one_of_them = mode == DeliveryMode::LowestPriority;
@@ -79,7 +77,7 @@ fn send(core: &mut VpCore, own: &VpShared, partition: &Partition, icr: Icr, kick
                 // Taken before the next entry.
                 core.check_events = true;
             } else if target.needs_kick(&partition.memory.space, index) {
-                *kicks |= 1 << index;
+                kicks.insert(index);
             }
         }
         if one_of_them {

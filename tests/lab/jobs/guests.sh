@@ -13,6 +13,7 @@ done
 for image in smp stress msr hypercall processors synic stimer; do
 	guest "$image, 8 VPs" 1 --invariant-tsc --kernel guests/$image --debug-exit --cpus 8 --memory 128
 done
+guest "many, 80 VPs" 1 --invariant-tsc --kernel guests/many --debug-exit --cpus 80 --memory 128
 begin stats
 # It runs on after its tests.
 hvrsctl start --console file:stats.txt --kernel guests/hlt --name counted --cpus 2 --memory 128 &

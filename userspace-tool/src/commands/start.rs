@@ -43,7 +43,7 @@ pub struct Start {
     #[arg(long, value_name = "NAME")]
     name: Option<VmName>,
     /// Number of virtual processors [default: half the host's CPUs]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=64))]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=256))]
     cpus: Option<u32>,
     /// Memory in MiB, or with a suffix K, M, G
     #[arg(long, value_name = "SIZE", default_value = "512M", value_parser = parse_size)]

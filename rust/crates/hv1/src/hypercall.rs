@@ -15,7 +15,7 @@ mod target;
 
 pub use abi::{Arguments, Caller, Convention};
 pub use flush::{FlushRequest, FLUSH_PAGES};
-pub use input::{Stop, VpMask, Words, FAST_WORDS};
+pub use input::{Stop, Words, FAST_WORDS};
 pub use ipi::ClusterIpi;
 pub use page::HYPERCALL_PAGE_VMX;
 pub use start::{ContextLimits, InitialVpContext, StartSlot, CONTEXT_WORDS};

@@ -19,6 +19,7 @@
 //! | [`stimer`] | synthetic timers |
 //! | [`time`] | reference counter and reference TSC page |
 //! | [`unhalted`] | the time-unhalted timer |
+//! | [`vp_mask`] | sets of VPs |
 
 #![no_std]
 #![forbid(unsafe_code)]
@@ -38,6 +39,7 @@ pub mod stimer;
 pub mod synic;
 pub mod time;
 pub mod unhalted;
+pub mod vp_mask;
 
 pub use cpuid::cpuid;
 pub use features::{PartitionFeatures, PartitionLimits};
@@ -46,6 +48,7 @@ pub use stimer::Stimers;
 pub use synic::Synic;
 pub use time::RefTime;
 pub use unhalted::UnhaltedTimer;
+pub use vp_mask::{VpMask, MAX_VPS};
 
 #[cfg(test)]
 mod testing;

@@ -7,7 +7,7 @@
 .set SEL_DATA,   0x10
 .set SEL_CODE64, 0x18
 .set AP_STACK,   0x8000         # = smp::AP_STACK_SIZE
-.set MAX_CPUS,   16             # = percpu::MAX_CPUS
+.set MAX_CPUS,   96             # = percpu::MAX_CPUS
 
 # Multiboot 1 header for loaders without PVH (GRUB, SYSLINUX: real machines,
 # Bochs). The magic number is left out, or QEMU would prefer this way; who

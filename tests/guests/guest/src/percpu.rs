@@ -12,7 +12,7 @@ use core::ptr::addr_of;
 use core::sync::atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// Processors that take part; more stay halted.
-pub const MAX_CPUS: usize = 16;
+pub const MAX_CPUS: usize = 96;
 
 /// Flat 32-bit code.
 pub const SEL_CODE32: u16 = 0x08;

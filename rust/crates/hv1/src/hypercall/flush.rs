@@ -5,8 +5,8 @@
 //! Translations are dropped for all address spaces and for global pages, too, which is more than asked for and
 //! allowed: a virtual TLB may forget at any time. So what remains of the input is which VPs and which pages.
 
-use super::input::{vp_set, Stop, VpMask, Words};
-use crate::PartitionFeatures;
+use super::input::{vp_set, Stop, Words};
+use crate::{PartitionFeatures, VpMask};
 use hvdef::{HvFlushFlags, HvGvaRange, HvHypercallInput, HV_STATUS_INVALID_PARAMETER};
 
 /// Pages that are flushed one by one; for more a VP forgets everything.
@@ -40,14 +40,14 @@ impl FlushRequest {
     ) -> Result<Self, Stop> {
         let (address_space, flags) = (input.word(0)?, HvFlushFlags(input.word(1)?));
         let targets = if flags.contains(HvFlushFlags::ALL_PROCESSORS) {
-            VpMask::MAX
+            VpMask::ALL
         } else if ex {
             vp_set(input, 2, control)?
         } else {
             match input.word(2)? {
                 // An error by the TLFS, but Windows Server 2012 does it and needs the flush.
-                0 => VpMask::MAX,
-                mask => mask,
+                0 => VpMask::ALL,
+                mask => VpMask::first_bank(mask),
             }
         };
         let mut legal =

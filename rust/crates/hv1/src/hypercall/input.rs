@@ -2,6 +2,7 @@
 
 //! The input of a call as 64-bit words, wherever it lies, and the sets of VPs in it.
 
+use crate::VpMask;
 use hvdef::{
     HvHypercallInput, HvStatus, HV_GENERIC_SET_ALL, HV_GENERIC_SET_SPARSE_4K,
     HV_STATUS_INVALID_HYPERCALL_INPUT, HV_STATUS_INVALID_PARAMETER,
@@ -32,9 +33,6 @@ pub trait Words {
     fn word(&mut self, index: usize) -> Result<u64, Stop>;
 }
 
-/// VPs by their index, as far as a partition can have them.
-pub type VpMask = u64;
-
 /// A sparse VP set at word `at`: format, valid banks; then the banks that exist.
 #[inline(always)]
 pub(super) fn vp_set(
@@ -44,18 +42,20 @@ pub(super) fn vp_set(
 ) -> Result<VpMask, Stop> {
     let (format, banks) = (input.word(at)?, input.word(at + 1)?);
     match format {
-        HV_GENERIC_SET_ALL => Ok(VpMask::MAX),
+        HV_GENERIC_SET_ALL => Ok(VpMask::ALL),
         HV_GENERIC_SET_SPARSE_4K => {
             // The header's size is in the control word.
             if banks.count_ones() != u32::from(control.variable_header_size()) {
                 return Err(HV_STATUS_INVALID_HYPERCALL_INPUT.into());
             }
-            // VPs that do not exist are ignored, and there are none beyond bank 0.
-            if banks & 1 == 0 {
-                Ok(0)
-            } else {
-                input.word(at + 2)
+            let mut vps = VpMask::EMPTY;
+            let (mut rest, mut at) = (banks, at + 2);
+            // VPs that do not exist are ignored.
+            while rest != 0 && vps.set_bank(rest.trailing_zeros(), input.word(at)?) {
+                rest &= rest - 1;
+                at += 1;
             }
+            Ok(vps)
         }
         _ => Err(HV_STATUS_INVALID_PARAMETER.into()),
     }

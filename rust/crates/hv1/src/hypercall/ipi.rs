@@ -2,7 +2,8 @@
 
 //! HvCallSendSyntheticClusterIpi and its Ex form (H-0B, H-15).
 
-use super::input::{vp_set, Stop, VpMask, Words};
+use super::input::{vp_set, Stop, Words};
+use crate::VpMask;
 use hvdef::{HvHypercallInput, HvInputVtl, HV_STATUS_INVALID_PARAMETER};
 
 /// An interrupt to VPs.
@@ -22,7 +23,7 @@ impl ClusterIpi {
         let targets = if ex {
             vp_set(input, 1, control)?
         } else {
-            input.word(1)?
+            VpMask::first_bank(input.word(1)?)
         };
         // Bits 63:40 are padding.
         let vector = word as u32;

@@ -6,6 +6,7 @@
 
 use super::*;
 use crate::testing::{all, limits, xorshift};
+use crate::{VpMask, MAX_VPS};
 use hvdef::HvSyntheticProcessorFeatures as Feature;
 use std::vec::Vec;
 
@@ -210,7 +211,7 @@ fn ipi_parameters() {
         let expected = if (0x10..0x100).contains(&vector) {
             Ok(ClusterIpi {
                 vector: vector as u8,
-                targets: 5,
+                targets: VpMask::first_bank(5),
             })
         } else {
             Err(BAD_PARAMETER)
@@ -272,8 +273,8 @@ fn vp_sets() {
         match model_of_set(format, banks, &words[3..]) {
             Some(vps) => {
                 let mask = got.unwrap().targets;
-                for (vp, &set) in vps[..64].iter().enumerate() {
-                    assert_eq!(mask & 1 << vp != 0, set);
+                for (vp, &set) in (0..MAX_VPS).zip(&vps) {
+                    assert_eq!(mask.contains(vp), set);
                 }
             }
             None => {
@@ -305,7 +306,11 @@ fn flush_parameters() {
                 assert_eq!(got, Err(BAD_PARAMETER), "{flags:x} {list} {ex}");
                 continue;
             }
-            let expected = if flags & 1 != 0 { u64::MAX } else { 6 };
+            let expected = if flags & 1 != 0 {
+                VpMask::ALL
+            } else {
+                VpMask::first_bank(6)
+            };
             assert_eq!(got.unwrap().targets, expected);
             assert_eq!(got.unwrap().pages().is_some(), list);
         }
@@ -321,9 +326,9 @@ fn flush_parameters() {
     assert!(flush(&[(1 << 39) - 1, 0, 1], 0, (0, 0), false, false).is_ok());
     // K-04's note: an empty mask means everybody; an empty set nobody.
     let got = flush(&[0, 2, 0], 0, (0, 0), false, false).unwrap();
-    assert_eq!(got.targets, u64::MAX);
+    assert_eq!(got.targets, VpMask::ALL);
     let got = flush(&[0, 2, 0, 0], 0, (0, 0), false, true).unwrap();
-    assert_eq!(got.targets, 0);
+    assert_eq!(got.targets, VpMask::EMPTY);
     // Without the feature the extended format is a reserved flag.
     let f = with(Feature::TB_FLUSH_HYPERCALLS);
     let control = HvHypercallInput(1 << 32);
