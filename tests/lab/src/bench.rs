@@ -40,7 +40,7 @@ const RATIOS: &[(&str, f64, f64)] = &[
     ("self_ipi_nop", 0.2, 0.2),
     ("pio_write_80", 1.0, 1.0),
     ("pio_read_80", 1.0, 1.0),
-    ("mmio_read_vmm", 1.0, 2.2),
+    ("mmio_read_vmm", 1.0, 1.6),
     (BOOT, 1.0, 1.2),
 ];
 
