@@ -5,13 +5,15 @@ insmod hvrs.ko || exit
 # Left out of the guest's boot is what takes long in an emulator and tests nothing of ours.
 common="console=ttyS0 quiet panic=-1 cryptomgr.notests audit=0 initcall_blacklist=ima_init,init_evm"
 for spec in "$@"; do
-	test=${spec%:*} cpus=${spec#*:}
-	set -- --kernel "$DATA"/vmlinuz --initrd "$DATA"/guest-initrd --memory 256 --cpus "$cpus"
+	test=${spec%:*} cpus=${spec#*:} memory=256
+	# Linux has much for each CPU.
+	[ "$cpus" -le 8 ] || memory=640
+	set -- --kernel "$DATA"/vmlinuz --initrd "$DATA"/guest-initrd --memory "$memory" --cpus "$cpus"
 	if [ "$test" = disk ]; then
 		dd if=/dev/zero of=disk.img bs=1M count=0 seek=16 2> /dev/null
 		set -- "$@" --disk disk.img
 	fi
-	set -- "$@" --append "$common lab.test=$test lab.cpus=$cpus lab.memory=256"
+	set -- "$@" --append "$common lab.test=$test lab.cpus=$cpus lab.memory=$memory"
 	if [ "$test" = crash ]; then
 		begin crash
 		check "the guest ends itself" sh -c '"$@" > crash.txt 2>&1' hvrsctl hvrsctl start --console stdio --on-reboot exit "$@"

@@ -147,6 +147,17 @@ pub const BOOTS: &[Boot] = &[
         timeout: 1800,
         ..BASE
     },
+    // More VPs than one bank of a VP set has.
+    Boot {
+        name: "linux-72",
+        memory: 1536,
+        job: "linux.sh",
+        argument: "boot:72",
+        needs: &[Need::LinuxGuest(Initramfs::Plain)],
+        timeout: 1800,
+        long: true,
+        ..BASE
+    },
     // Debian's QEMU on hvrs: a VMM that knows nothing of it.
     Boot {
         name: "qemu",
