@@ -281,22 +281,24 @@ impl Space {
     }
 
     fn zap_locked(&self, tree: &mut Tree, range: GpaRange) {
-        let mut from = Some(range.start());
-        while let Some(start) = from {
-            from = self.sweep_locked(tree, GpaRange::new(start, range.end()), Sweep::Zap);
-        }
+        self.sweep_locked(tree, range, Sweep::Zap, usize::MAX);
     }
 
-    /// Does that to the leaves of `range`, until the lock should be given back by who can. Where to go on.
-    fn sweep_locked(&self, tree: &mut Tree, range: GpaRange, what: Sweep) -> Option<Gpa> {
-        const STEPS: usize = 64;
+    /// Does that to the leaves of `range`, in at most so many steps of [`ZAP_BUDGET`]. Where to go on.
+    fn sweep_locked(
+        &self,
+        tree: &mut Tree,
+        range: GpaRange,
+        what: Sweep,
+        steps: usize,
+    ) -> Option<Gpa> {
         let ept = tree.ept.as_mut()?;
         let user = &tree.user;
         let notes = matches!(what, Sweep::Zap) && self.is_tracking();
         let mut from = range.start();
         let mut next = None;
         let mut changed = false;
-        for _ in 0..STEPS {
+        for _ in 0..steps {
             let rest = GpaRange::new(from, range.end());
             let progress = match what {
                 Sweep::Zap | Sweep::Forget => {

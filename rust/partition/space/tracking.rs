@@ -46,12 +46,13 @@ impl Space {
             log.reset();
         }
         // What is mapped while the lock is free is as tracking wants it.
+        const STEPS: usize = 64;
         let end = GpaRange::ALL.end();
-        let mut from = self.sweep_locked(&mut tree, GpaRange::ALL, what);
+        let mut from = self.sweep_locked(&mut tree, GpaRange::ALL, what, STEPS);
         while let Some(start) = from {
             drop(tree);
             tree = self.tree.lock();
-            from = self.sweep_locked(&mut tree, GpaRange::new(start, end), what);
+            from = self.sweep_locked(&mut tree, GpaRange::new(start, end), what, STEPS);
         }
     }
 
