@@ -10,10 +10,8 @@ use anyhow::{ensure, Context, Result};
 use crate::image::run;
 use crate::place::kernel_release;
 
-/// Who logs in.
-pub const USER: &str = "root";
-/// Its password.
-pub const PASSWORD: &str = "hvrs";
+/// Who logs in, and how (`tests/lab/jobs/qemu.sh`).
+const LOGIN: &str = "root:hvrs";
 
 const SECTOR: u64 = 512;
 /// Where the only partition begins; GRUB is before it.
@@ -34,7 +32,7 @@ const PACKAGES: &str = "linux-image-amd64,initramfs-tools,systemd-sysv,udev";
 /// Runs in the new system's directory, as `$1`.
 fn customize() -> [String; 5] {
     [
-        format!("echo {USER}:{PASSWORD} | chroot \"$1\" chpasswd"),
+        format!("echo {LOGIN} | chroot \"$1\" chpasswd"),
         "echo /dev/vda1 / ext4 defaults 0 1 > \"$1/etc/fstab\"".to_string(),
         "echo guest > \"$1/etc/hostname\"".to_string(),
         // The initramfs has what this disk needs: the lab's machine reads a large one for minutes.
