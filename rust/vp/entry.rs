@@ -5,7 +5,7 @@
 //!
 //! Three tiers. *Hot*: [`Running::exit`] and what it calls, in guest context: no kernel call, no
 //! lock, no print. *Warm*: the loop in [`run`], out of guest context but still in root mode with
-//! interrupts off: kicks. *Cold*: everything after `run` has returned.
+//! interrupts off: kicks, and what `exits::cr` and `io` serve. *Cold*: everything after `run` has returned.
 
 use super::core::{Activity, VpCore};
 use super::exits::{self, Leave};

@@ -1,5 +1,6 @@
 # shellcheck shell=busybox
-# All micro-guests, one after the other, each in a partition of its own with 2 VPs; those about several VPs with 8, too.
+# All micro-guests, one after the other, each in a partition of its own with 2 VPs; those about several VPs with 8, too, and one
+# with 80.
 . ./common.sh
 insmod hvrs.ko || exit
 for image in guests/*; do

@@ -53,7 +53,11 @@ impl UnhaltedTimer {
         (self.config & HV_UNHALTED_TIMER_VECTOR) as u8
     }
 
-    /// Writes the configuration; a period begins. Whoever may disable it by 0 has a vector only where it is enabled.
+    /// Writes the configuration; a period begins. The vector is judged only where the timer is enabled, for 0 disables it.
+    ///
+    /// # Errors
+    ///
+    /// A reserved bit; a vector below 16 that is not the NMI's.
     pub const fn write_config(&mut self, value: u64) -> Result<(), MsrError> {
         let vector = (value & HV_UNHALTED_TIMER_VECTOR) as u8;
         let enabled = value & HV_UNHALTED_TIMER_ENABLED != 0;

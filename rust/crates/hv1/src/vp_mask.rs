@@ -7,8 +7,8 @@ pub const MAX_VPS: u32 = 256;
 
 const BANKS: usize = MAX_VPS as usize / 64;
 
-/// VPs by their index: 64 in each bank, as the TLFS has them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// VPs by their index: 64 in each bank, as the TLFS has them (C-4A11).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VpMask([u64; BANKS]);
 
 impl VpMask {

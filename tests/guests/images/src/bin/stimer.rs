@@ -455,8 +455,8 @@ fn shared_vector() -> Verdict {
     Pass
 }
 
-const UNHALTED_CONFIG: u32 = 0x4000_0114;
-const UNHALTED_COUNT: u32 = 0x4000_0115;
+const UNHALTED_CONFIG: u32 = hv::HV_X64_MSR_STIME_UNHALTED_TIMER_CONFIG;
+const UNHALTED_COUNT: u32 = hv::HV_X64_MSR_STIME_UNHALTED_TIMER_COUNT;
 const UNHALTED_ENABLE: u64 = 1 << 8;
 
 fn unhalted_timer() -> bool {
